@@ -1,0 +1,59 @@
+"""How attribute-like a text is: numerals, units, separators and abbreviations against words (000, section 4.5).
+
+000 shows examples only (Figure 6); this is our operational reading of "dense numerals, units, and key-value style
+patterns". A text is cut at white space into tokens, punctuation at a token's edges aside, and each token is one of:
+
+- ``numeral``: has a digit: 3.7, 1600DPI, #10-24, 1/4W
+- ``unit``: a unit of measure standing alone: oz, mm, ohm
+- ``separator``: punctuation alone: / | x - &
+- ``abbreviation``: two to five capitals, or letters with inner full stops: PVC, LED, U.S.
+- ``word``: anything else
+"""
+
+import re
+from collections import Counter
+
+UNITS = frozenset(
+    """a ah amp amps btu c cc cfm cm db deg dia f fl ft ft-lb g ga gal gauge gpm grit hp hz in inch inches k kg khz kohm
+    kpa kv kw l lb lbs lumen lumens m ma mah mhz mic micron microns mil ml mm mv mw nm ohm ohms oz pc pcs pk pkg ply ppm
+    psi pt px qt rpm sq thk v vac vdc volt volts w watt watts yd µl µm µf °c °f""".split()  # noqa: SIM905
+)
+KINDS = ("numeral", "unit", "separator", "abbreviation", "word")
+TOKEN = re.compile(r"\S+")
+EDGE = ".,;:()[]{}\"'!?"
+ABBREVIATION = re.compile(r"[A-Z]{2,5}s?|(?:[A-Za-z]\.){2,}")
+
+
+def kind(token: str) -> str:
+    """Which of ``KINDS`` a token is.
+
+    >>> [kind(token) for token in "Resistor , 1/4W 5 ohm PVC - (black)".split()]
+    ['word', 'separator', 'numeral', 'numeral', 'unit', 'abbreviation', 'separator', 'word']
+    """
+    core = token.strip(EDGE)
+    if ABBREVIATION.fullmatch(token):
+        return "abbreviation"
+    if not any(character.isalnum() or character == "°" for character in core):
+        return "separator"
+    if any(character.isdigit() for character in core):
+        return "numeral"
+    if core.lower() in UNITS:
+        return "unit"
+    return "abbreviation" if ABBREVIATION.fullmatch(core) else "word"
+
+
+def spans(text: str) -> list[tuple[int, int, str]]:
+    """``(start, end, kind)`` of every token of a text."""
+    return [(match.start(), match.end(), kind(match[0])) for match in TOKEN.finditer(text)]
+
+
+def density(text: str) -> dict[str, float]:
+    """Share of each kind among the tokens, and ``attribute``: all but words. All zero for an empty text.
+
+    >>> density("M4 x 16 mm bolt")["attribute"]
+    0.6
+    """
+    counts = Counter(kind for _, _, kind in spans(text))
+    total = max(1, sum(counts.values()))
+    shares = {name: counts[name] / total for name in KINDS}
+    return shares | {"attribute": sum(counts[name] for name in KINDS[:-1]) / total}

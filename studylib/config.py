@@ -1,0 +1,136 @@
+"""What a trial is: frozen, validated settings, and the three budgets. A setting that is not here does not exist."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studylib.errors import StudyError
+from studylib.render import Page
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TokenizerSettings(Settings):
+    """Residual k-means over projected, normalised embeddings (000, section 4.1.2: L 3, K 256, d 128)."""
+
+    name: Literal["residual-kmeans", "published"] = "residual-kmeans"
+    levels: int = Field(3, ge=1, le=16)
+    codes: int = Field(256, ge=2, le=65536)
+    dims: int = Field(128, ge=2)
+    iterations: int = Field(25, ge=1)
+    normalise_residuals: bool = False  # 002: "Residuals are normalized (RK-Means, R-VQ)"
+    collisions: Literal["dedup", "none"] = "dedup"
+
+
+class TigerSettings(Settings):
+    """The generator and its training; the defaults are the ``cpu`` budget."""
+
+    name: Literal["tiger"] = "tiger"
+    d_model: int = Field(96, ge=4)
+    d_ff: int = Field(384, ge=4)
+    encoder_layers: int = Field(2, ge=1)
+    decoder_layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    d_head: int = Field(24, ge=2)
+    training: Literal["one-pass", "windows"] = "one-pass"
+    softmax: Literal["level", "vocabulary"] = "level"
+    history: int = Field(50, ge=1)  # items; 000, section 4.1.2
+    dropout: float = Field(0.15, ge=0, lt=1)
+    epochs: int = Field(20, ge=1)
+    targets_per_step: int = Field(384, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
+    weight_decay: float = Field(0.05, ge=0)
+    patience: int = Field(5, ge=1)  # validations without a better Recall@10
+    validation_users: int = Field(2000, ge=1)  # a fixed sample; every user when there are fewer
+    beams: int = Field(20, ge=1)
+    search: Literal["tree", "free", "exact"] = "tree"
+
+
+class ItemKnnSettings(Settings):
+    """Co-occurrence within a window; see studylib/models/baselines.py."""
+
+    name: Literal["item-knn"] = "item-knn"
+    window: int = Field(10, ge=1)
+    last: int = Field(10, ge=1)
+    damping: float = Field(0.25, ge=0, le=1)
+    recency: float = Field(0.8, gt=0, le=1)
+    distance_decay: bool = True
+
+
+class PopularitySettings(Settings):
+    name: Literal["popularity"] = "popularity"
+
+
+GeneratorSettings = Annotated[TigerSettings | ItemKnnSettings | PopularitySettings, Field(discriminator="name")]
+
+BUDGETS: dict[str, TigerSettings] = {
+    "smoke": TigerSettings(
+        d_model=32, d_ff=64, encoder_layers=1, decoder_layers=1, heads=2, d_head=16, epochs=3, targets_per_step=128,
+        lr=5e-3, validation_users=200,
+    ),
+    "cpu": TigerSettings(),
+    # 002, section 4 Setup: 4 + 4 layers, 6 heads, 128 / 1024, Adam 5e-4, weight decay 1e-6, batch 256, sliding windows,
+    # early stopping after 10 validations; 000, section 4.1.2: history 50, beam 20. d_head 64 is TIGER's (T5's default).
+    "paper": TigerSettings(
+        d_model=128, d_ff=1024, encoder_layers=4, decoder_layers=4, heads=6, d_head=64, training="windows",
+        softmax="vocabulary", dropout=0.1, epochs=200, targets_per_step=256, lr=5e-4, warmup=0.01, weight_decay=1e-6,
+        patience=10, validation_users=1_000_000,
+    ),
+}  # fmt: skip
+
+
+class Trial(Settings):
+    """One training and evaluation, described completely.
+
+    ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
+    for a baseline that reads no content.
+    """
+
+    data: str
+    features: str = "none"
+    fusion: Literal["none"] = "none"
+    page: Page = Page()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    generator: GeneratorSettings = TigerSettings()
+    budget: Literal["smoke", "cpu", "paper", "own"] = "cpu"
+    seed: int = Field(0, ge=0)
+
+
+def trial(**settings) -> Trial:
+    """A trial whose generator takes its budget's settings; ``generator={...}`` overrides some of them.
+
+    Raises:
+        StudyError: an unknown setting or a value out of range, with the name of the setting.
+
+    >>> trial(data="planted", features="minilm", budget="smoke", generator={"lr": 1e-3}).generator.lr
+    0.001
+    """
+    settings = dict(settings)
+    generator = dict(settings.get("generator", {}))
+    budget = settings.setdefault("budget", "cpu")
+    if generator.get("name", "tiger") == "tiger":
+        if budget not in BUDGETS:
+            raise StudyError(f"budget: {budget!r} is none of {', '.join(BUDGETS)}; choose one of them")
+        generator = BUDGETS[budget].model_dump() | generator
+    settings["generator"] = generator
+    return checked(Trial, settings)
+
+
+def checked(model: type[Settings], values: dict):
+    """``model(**values)`` whose complaint is one line."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise StudyError(first_complaint(error)) from None
+
+
+def first_complaint(error: ValidationError) -> str:
+    """One line that names the setting, its value and what is allowed."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {where!r}; see studylib/config.py for the settings there are"
+    return f"setting {where!r}: {problem['msg'].lower()} (given {problem.get('input')!r}); change its value"

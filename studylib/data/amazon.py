@@ -1,0 +1,379 @@
+"""Raw Amazon Reviews dumps, 2018 and 2023, to a Dataset.
+
+    2018  reviews   {"reviewerID": "A1", "asin": "B0", "unixReviewTime": 1527465600, ...}
+          metadata  {"asin": "B0", "title": ..., "brand": ..., "category": [...], "description": [...] or "..."}
+    2023  reviews   {"user_id": "A1", "parent_asin": "B0", "timestamp": 1588687728923, ...}
+          metadata  {"parent_asin": "B0", "title": ..., "store": ..., "categories": [...], "description": [...],
+                     "features": [...], "details": {...}}
+
+One JSON object a line, plain or gzipped (.json, .jsonl, .json.gz, .jsonl.gz); files are streamed, and only ids and
+times of reviews and the text of items that survive are held in memory.
+"""
+
+import gzip
+import html
+import json
+import re
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studylib.data import atomic
+from studylib.data.dataset import SHORTEST, Dataset
+from studylib.errors import StudyError
+
+LONGEST_LINE = 16 << 20  # bytes; the longest metadata lines of both dumps are under 2 MiB
+LARGEST_DUMP = 256 << 30  # bytes after decompression; the largest single file of both dumps is under 100 GiB
+
+
+@dataclass(frozen=True)
+class Release:
+    """The columns that one release of the dumps uses."""
+
+    year: int
+    user: str
+    item: str
+    time: str
+    brand: str
+    categories: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+RELEASES = (
+    Release(2018, "reviewerID", "asin", "unixReviewTime", "brand", ("category", "categories"), ()),
+    Release(2023, "user_id", "parent_asin", "timestamp", "store", ("categories",), ("features", "details")),
+)
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """A reviews file: who reviewed what, when, each an array in the order of the file.
+
+    ``users``, ``items``: int64 numbers by first appearance; ``times``: int64, seconds (2018) or milliseconds (2023);
+    ``asins``: the items' names by number.
+    """
+
+    release: Release
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    asins: tuple[str, ...]
+
+
+def read(reviews: Path, metadata: Path, name: str, core: int = 5) -> Dataset:
+    """Read one category of a dump.
+
+    In this order: of several reviews of one item by one user the first in time is kept; items without a title in the
+    metadata are dropped, for they cannot be drawn or encoded; users and items with fewer than ``core`` interactions are
+    dropped until none is left; each user's items are ordered by time, equal times in the order of the file. Users are
+    numbered in order of appearance (their names in the dump stand for people, and are not kept), items by first
+    appearance in the sequences, ``keys`` holding the ASIN. What was dropped is counted on stdout.
+
+    Raises:
+        StudyError: naming the file, the line, and the cure.
+    """
+    if core < SHORTEST:
+        raise StudyError(f"core={core}: leave-one-out needs {SHORTEST} interactions a user; choose {SHORTEST} or more")
+    reviews, metadata = Path(reviews), Path(metadata)
+    table = read_reviews(reviews)
+    kept = first_in_time(table)
+    users, items = table.users[kept], table.items[kept]
+    duplicates = len(table.users) - len(users)
+
+    # The core of what has a title lies within the core of everything, so only the latter's text is ever read.
+    candidates, _ = k_core(users, items, core)
+    if not candidates.any():
+        raise StudyError(
+            f"{reviews}: no user and item with {core} interactions each; take a larger file or a smaller core"
+        )
+    wanted = {table.asins[item] for item in np.unique(items[candidates])}
+    texts = read_metadata(metadata, table.release, wanted)
+    untitled = sorted(wanted - set(texts))
+    if not texts:
+        raise StudyError(
+            f"{metadata}: has a title for none of the {len(wanted)} items of {reviews.name}, e.g. {untitled[0]}; "
+            "give the metadata of the same category and release"
+        )
+    titled = np.array([asin in texts for asin in table.asins])[items]
+    alive = candidates & titled
+    inside, rounds = k_core(users[alive], items[alive], core)
+    if not inside.any():
+        raise StudyError(
+            f"{metadata}: {len(untitled)} items have no title, e.g. {untitled[0]}, and without them no user and item "
+            f"with {core} interactions each is left; take the whole metadata file or a smaller core"
+        )
+    data = _dataset(name, users[alive][inside], items[alive][inside], table.asins, texts, source=str(reviews))
+    named = f" (first: {untitled[0]})" if untitled else ""
+    print(
+        f"{name}: {len(table.users)} reviews of {table.release.year}; dropped {duplicates} duplicates, "
+        f"{len(untitled)} items without a title{named}; {core}-core in {rounds} rounds: "
+        f"{len(data.users)} users, {data.n_items} items, {int(inside.sum())} interactions"
+    )
+    return data
+
+
+def convert(reviews: Path, metadata: Path, folder: Path, core: int = 5) -> Dataset:
+    """``read`` into a new folder of the convention in ``studylib.data.atomic``, whose name becomes the data set's.
+
+    Raises:
+        StudyError: as ``read``; or the folder exists. A conversion that fails leaves nothing behind.
+    """
+    folder = Path(folder).resolve()
+    with atomic.new_folder(folder) as partial:
+        atomic.write(read(reviews, metadata, folder.name, core), partial)
+    return atomic.read(folder)
+
+
+# -- reviews --------------------------------------------------------------------------------------------------------
+
+
+def read_reviews(file: Path) -> Reviews:
+    """Users, items and times of every line; the release is known by the first line's columns."""
+    user_numbers: dict[str, int] = {}
+    item_numbers: dict[str, int] = {}
+    users, items, times = array("q"), array("q"), array("q")
+    release = None
+    for number, row in _rows(file):
+        release = release or _release_of_reviews(file, number, row)
+        user, item, time = (row.get(column) for column in (release.user, release.item, release.time))
+        if not isinstance(user, str) or not user:
+            raise _bad_value(file, number, release.user, user, "text")
+        if not isinstance(item, str) or not re.fullmatch(r"[!-~]+", item):
+            raise _bad_value(file, number, release.item, item, "an ASIN")
+        if isinstance(time, bool) or not isinstance(time, int) or abs(time) >= 2**62:
+            raise _bad_value(file, number, release.time, time, "a whole number")
+        users.append(user_numbers.setdefault(user, len(user_numbers)))
+        items.append(item_numbers.setdefault(item, len(item_numbers)))
+        times.append(time)
+    if release is None:
+        raise StudyError(f"{file}: no review at all; fetch the file again")
+    return Reviews(
+        release, *(np.array(column, dtype=np.int64) for column in (users, items, times)), tuple(item_numbers)
+    )
+
+
+def first_in_time(table: Reviews) -> np.ndarray:
+    """Row numbers of the reviews to keep, ordered by user and time; equal times stay in the order of the file.
+
+    Of several reviews of one item by one user only the first in that order is among them.
+
+    >>> table = Reviews(RELEASES[0], np.array([0, 1, 0, 0]), np.array([7, 7, 7, 8]), np.array([5, 1, 3, 3]), ())
+    >>> first_in_time(table)
+    array([2, 3, 1])
+    """
+    order = np.lexsort((table.times, table.users))  # stable
+    pairs = np.stack([table.users[order], table.items[order]])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    return order[np.sort(first)]
+
+
+def k_core(users: np.ndarray, items: np.ndarray, core: int) -> tuple[np.ndarray, int]:
+    """The largest set of interactions in which every user and every item has at least ``core``.
+
+    Returns a mask over the interactions and the rounds it took (one round drops users, then items).
+
+    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), core=2)
+    (array([ True,  True,  True,  True, False]), 1)
+    """
+    alive = np.ones(len(users), dtype=bool)
+    rounds = 0
+    while True:
+        before = int(alive.sum())
+        for column in (users, items):
+            counts = np.bincount(column[alive], minlength=int(column.max(initial=-1)) + 1)
+            alive &= counts[column] >= core
+        if int(alive.sum()) == before:
+            return alive, rounds
+        rounds += 1
+
+
+def _release_of_reviews(file: Path, number: int, row: dict) -> Release:
+    for release in RELEASES:
+        if {release.user, release.item, release.time} <= set(row):
+            return release
+    wanted = " or ".join(f"{r.user}, {r.item}, {r.time} ({r.year})" for r in RELEASES)
+    raise StudyError(
+        f"{file}: line {number}: columns {_names(row)}; wanted {wanted}: give a reviews file of either release"
+    )
+
+
+def _dataset(name, users, items, asins, texts, source) -> Dataset:
+    """Rows already ordered by user and time become sequences over items numbered by first appearance."""
+    numbers: dict[int, int] = {}
+    renumbered = np.array([numbers.setdefault(item, len(numbers)) for item in items.tolist()], dtype=np.int64)
+    sequences = tuple(np.split(renumbered, np.flatnonzero(np.diff(users)) + 1))
+    keys = tuple(asins[item] for item in numbers)
+    rows = tuple(texts[key] for key in keys)
+    return Dataset(name, tuple(map(str, range(len(sequences)))), sequences, len(keys), rows, keys, source=source)
+
+
+# -- metadata -------------------------------------------------------------------------------------------------------
+
+
+def read_metadata(file: Path, release: Release, wanted: set[str]) -> dict[str, dict[str, str]]:
+    """Per wanted item its text fields; an item without a title is left out, of two lines the first with one is taken."""
+    texts: dict[str, dict[str, str]] = {}
+    checked = False
+    for number, row in _rows(file):
+        if not checked:
+            _check_metadata(file, number, row, release)
+            checked = True
+        asin = row.get(release.item)
+        if not isinstance(asin, str):
+            raise _bad_value(file, number, release.item, asin, "an ASIN")
+        if asin in wanted and asin not in texts:
+            fields = _fields(file, number, row, release)
+            if fields["title"]:
+                texts[asin] = fields
+    if not checked:
+        raise StudyError(f"{file}: no item at all; fetch the file again")
+    return texts
+
+
+def clean(text: str) -> str:
+    """HTML entities unescaped (the dumps escape some twice), tags and line breaks made spaces.
+
+    >>> clean("M4 &amp;amp; M5 bolt,<br />\\n<b>A2-70</b> if &lt;5 mm")
+    'M4 & M5 bolt, A2-70 if <5 mm'
+    """
+    text = html.unescape(html.unescape(text))
+    text = re.sub(r"<!--[^<>]*-->|</?[A-Za-z][^<>]*>", " ", text)
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _check_metadata(file: Path, number: int, row: dict, release: Release) -> None:
+    reviews_columns = {r.user for r in RELEASES} & set(row)
+    other_release = release.year == 2018 and "parent_asin" in row
+    if release.item in row and not reviews_columns and not other_release:
+        return
+    columns = ", ".join((release.item, "title", release.brand, *release.categories, "description", *release.attributes))
+    hint = " (these are reviews)" if reviews_columns else ""
+    raise StudyError(
+        f"{file}: line {number}: columns {_names(row)}{hint}; wanted {columns}: "
+        f"give the metadata file of the {release.year} release, which the reviews are of"
+    )
+
+
+def _fields(file: Path, number: int, row: dict, release: Release) -> dict[str, str]:
+    title = _text(file, number, "title", row.get("title"))
+    if "getTime" in title:  # a page's script where the title should be; the 2018 release's page says to leave these out
+        title = ""
+    categories = next((row[column] for column in release.categories if row.get(column)), None)
+    fields = {
+        "title": title,
+        "brand": re.sub(r"^by\s*\n\s*", "", _text(file, number, release.brand, row.get(release.brand), raw=True)),
+        "categories": _categories(file, number, categories),
+        "description": _text(file, number, "description", row.get("description")),
+    }
+    fields["brand"] = clean(fields["brand"])
+    attributes = {column: _text(file, number, column, row.get(column)) for column in release.attributes}
+    return fields | {column: text for column, text in attributes.items() if text}
+
+
+def _text(file: Path, number: int, column: str, value, raw: bool = False) -> str:
+    if value is None:
+        return ""
+    if column == "details":
+        value = _details(file, number, value)
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise _bad_value(file, number, column, value, "text or a list of texts")
+    return " ".join(parts) if raw else clean(" ".join(parts))
+
+
+def _details(file: Path, number: int, value) -> list[str]:
+    """2023's free table of attributes, an object or an object in quotes, as ``name: value`` in the dump's order."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise _bad_value(file, number, "details", value, "an object of name: value") from None
+    if not isinstance(value, dict):
+        raise _bad_value(file, number, "details", value, "an object of name: value")
+    pairs = []
+    for name, detail in value.items():
+        detail = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
+        pairs.append(f"{name}: {detail};")
+    return pairs
+
+
+def _categories(file: Path, number: int, value) -> str:
+    """Joined by commas, as the published data sets have it, so that words are counted alike."""
+    value = [value] if isinstance(value, str) else value or []
+    path = value[0] if value and isinstance(value[0], list) else value
+    if not isinstance(path, list) or not all(isinstance(part, str) for part in path):
+        raise _bad_value(file, number, "categories", value, "a list of texts")
+    parts = []
+    for part in path:
+        if "</span>" in part:  # 2018: from here on the page's markup was taken for categories
+            break
+        parts.append(clean(part))
+    return ",".join(part for part in parts if part)
+
+
+# -- lines ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict]]:
+    """Line number and object of every line that is not blank."""
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise StudyError(f"{file}: line {number}: not UTF-8; fetch the file again") from None
+        except (ValueError, RecursionError) as error:
+            raise StudyError(
+                f"{file}: line {number}: not JSON ({error}); mend or delete that line, or fetch the file again"
+            ) from None
+        if not isinstance(row, dict):
+            raise StudyError(
+                f"{file}: line {number}: holds a {type(row).__name__}, not an object; one {{column: value}} a line is wanted"
+            )
+        yield number, row
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    if not file.is_file():
+        raise StudyError(f"{file}: no such file; give a file of the dump, e.g. Industrial_and_Scientific_5.json.gz")
+    number = total = 0
+    try:
+        with _open(file) as stream:
+            while line := stream.readline(LONGEST_LINE + 1):
+                number, total = number + 1, total + len(line)
+                if len(line) > LONGEST_LINE:
+                    raise StudyError(
+                        f"{file}: line {number}: longer than {LONGEST_LINE} bytes; one JSON object a line is wanted"
+                    )
+                if total > LARGEST_DUMP:
+                    raise StudyError(
+                        f"{file}: line {number}: more than {LARGEST_DUMP} bytes when decompressed; split it by category"
+                    )
+                yield number, line
+    except EOFError:
+        raise StudyError(f"{file}: cut off after line {number}; fetch the file again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise StudyError(f"{file}: damaged after line {number} ({error}); fetch the file again") from None
+
+
+def _open(file: Path):
+    """By content, not by name: browsers unpack a .gz and keep its name."""
+    with file.open("rb") as head:
+        packed = head.read(2) == b"\x1f\x8b"
+    return gzip.open(file, "rb") if packed else file.open("rb")
+
+
+def _bad_value(file: Path, number: int, column: str, value, wanted: str) -> StudyError:
+    return StudyError(
+        f"{file}: line {number}: {column} is {repr(value)[:60]}, not {wanted}; mend or delete that line, "
+        "or fetch the file again"
+    )
+
+
+def _names(row: dict) -> str:
+    return ", ".join(sorted(row))[:200] or "none"

@@ -1,0 +1,241 @@
+"""The file convention of LC-Rec, LETTER, MQL4GRec and MiniOneRec.
+
+X/X.inter.json    {"user": [item ids, oldest first]}
+X/X.item.json     {"item id": {"title": ..., "brand": ..., "categories": ..., "description": ...[, "attributes": {}]}}
+X/X.item2id       name <tab> item id, one a line
+X/X.index*.json   {"item id": ["<a_170>", "<b_224>", ...]} (read by studylib.semantic_ids)
+X/X.<name>.npy    ready features, row = item id
+X/images/         <item id>.jpg or .png
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from studylib import files
+from studylib.data.dataset import FIELDS, Dataset
+from studylib.errors import StudyError
+
+LARGEST_FILE = 4 << 30  # bytes; a JSON file is read whole
+
+
+def read(folder: str | Path) -> Dataset:
+    """Read ``folder`` (whose name is the data set's) and validate it.
+
+    Raises:
+        StudyError: naming the file, the user or item in it, and the cure.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StudyError(
+            f"{folder}: no such folder; give the folder that holds NAME.inter.json (NAME = the folder's name)"
+        )
+    name = folder.resolve().name
+    inter_file = folder / f"{name}.inter.json"
+    users, sequences = _sequences(inter_file)
+    item_file = folder / f"{name}.item.json"
+    items = _items(item_file) if item_file.exists() else None
+    keys = _keys(folder / f"{name}.item2id")
+    largest = max((int(sequence.max()) for sequence in sequences if len(sequence)), default=-1)
+    n_items = len(items) if items is not None else len(keys) if keys is not None else largest + 1
+    if keys is not None and len(keys) != n_items:
+        raise StudyError(
+            f"{folder / f'{name}.item2id'}: {len(keys)} items, but {item_file.name} has {n_items}; make them agree"
+        )
+    return Dataset(name, users, sequences, n_items, items, keys, folder, source=str(inter_file))
+
+
+def write(data: Dataset, folder: str | Path) -> Path:
+    """Write ``data`` in this convention, each file whole or not at all. Returns the folder.
+
+    The reader gives equal data back if the folder bears the data set's name; pictures are not copied.
+
+    Raises:
+        StudyError: a key that item2id cannot hold, or a folder that cannot be written.
+    """
+    folder = Path(folder)
+    sequences = {user: sequence.tolist() for user, sequence in zip(data.users, data.sequences, strict=True)}
+    _dump(sequences, folder / f"{data.name}.inter.json")
+    if data.items is not None:
+        _dump({str(item): _nested(fields) for item, fields in enumerate(data.items)}, folder / f"{data.name}.item.json")
+    if data.keys is not None:
+        file = folder / f"{data.name}.item2id"
+        for item, key in enumerate(data.keys):
+            if not key or set(key) & set("\t\r\n"):
+                raise StudyError(f"{file}: item {item}: key {key!r} is empty or holds a tab or a line break; rename it")
+        files.write_bytes(file, "".join(f"{key}\t{item}\n" for item, key in enumerate(data.keys)).encode())
+    return folder
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that appears complete or not at all: the block fills a temporary sibling, renamed when it ends.
+
+    Raises:
+        StudyError: the folder is there already, or came into being meanwhile; it is left as it was.
+    """
+    refusal = StudyError(f"{folder}: exists already; remove it or choose another folder")
+    if folder.exists():
+        raise refusal
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.rename(partial, folder)
+    except OSError as error:
+        if folder.exists():
+            raise refusal from None
+        raise StudyError(
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_json(file: Path) -> dict:
+    """A JSON object whose keys are all different (a repeated key is an error, not a silent overwrite)."""
+
+    def unique(pairs):
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+            raise StudyError(f"{file}: {twice!r} stands twice; remove one of the two")
+        return table
+
+    if not file.is_file():
+        raise StudyError(f"{file}: no such file; see the data section of the README for the files a data set needs")
+    if file.stat().st_size > LARGEST_FILE:
+        raise StudyError(f"{file}: larger than {LARGEST_FILE >> 30} GiB; split the data set")
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise StudyError(
+            f"{file}: line {error.lineno}: not JSON ({error.msg}); mend that line or fetch the file again"
+        ) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise StudyError(f"{file}: not JSON that can be read ({error}); fetch the file again") from None
+    except RecursionError:
+        raise StudyError(f"{file}: nested too deeply for a data file; fetch the file again") from None
+    if not isinstance(table, dict):
+        raise StudyError(f"{file}: holds a {type(table).__name__}, not an object; expected {{id: ...}}")
+    return table
+
+
+def item_table(file: Path, table: dict) -> list:
+    """The values of ``{item id: value}`` in order of item id, which must run 0..n-1."""
+    ids = {}
+    for key, value in table.items():
+        if not (key.isascii() and key.isdigit() and len(key) < 10):
+            raise StudyError(f"{file}: item id {key!r} is not a number; number the items 0..{len(table) - 1}")
+        if int(key) in ids:
+            raise StudyError(f"{file}: item {int(key)} stands twice (as {key!r} too); remove one of the two")
+        ids[int(key)] = value
+    for item in range(len(table)):
+        if item not in ids:
+            raise StudyError(f"{file}: item {item} is missing; item ids must run 0..{len(table) - 1} without a gap")
+    return [ids[item] for item in range(len(table))]
+
+
+def _sequences(file: Path) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+    table = read_json(file)
+    sequences = []
+    for user, sequence in table.items():
+        _check_unicode(f"{file}: user {user!r}", user)
+        if not isinstance(sequence, list):
+            raise StudyError(f"{file}: user {user!r}: expected a list of item ids, found {type(sequence).__name__}")
+        for item in sequence:
+            if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**31:
+                raise StudyError(f"{file}: user {user!r}: {item!r} is not an item id (a whole number from 0)")
+        sequences.append(np.array(sequence, dtype=np.int64))
+    return tuple(table), tuple(sequences)
+
+
+def _items(file: Path) -> tuple[dict[str, str], ...]:
+    items = []
+    table = item_table(file, read_json(file))
+    if not table:
+        raise StudyError(f"{file}: no item at all; give every item of the catalogue a line, or remove the file")
+    for item, fields in enumerate(table):
+        if not isinstance(fields, dict):
+            raise StudyError(f"{file}: item {item}: expected an object with fields {', '.join(FIELDS)}")
+        if "title" not in fields:
+            raise StudyError(
+                f"{file}: item {item}: no field 'title' (found {', '.join(fields) or 'none'}); rename the column"
+            )
+        unknown = set(fields) - set(FIELDS) - {"attributes"}
+        if unknown:
+            raise StudyError(
+                f"{file}: item {item}: unknown field {sorted(unknown)[0]!r}; "
+                f"use {', '.join(FIELDS)} or put it under 'attributes'"
+            )
+        row = {name: _text(file, item, name, fields[name]) for name in FIELDS if name in fields}
+        attributes = fields.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise StudyError(f"{file}: item {item}: 'attributes' must be an object of name: value")
+        taken = sorted(set(attributes) & set(FIELDS))
+        if taken:
+            raise StudyError(f"{file}: item {item}: attribute {taken[0]!r} has a field's name; rename the attribute")
+        row |= {name: _text(file, item, name, value) for name, value in attributes.items()}
+        if not any(value.strip() for value in row.values()):
+            raise StudyError(f"{file}: item {item}: empty text; an item needs at least a title to be drawn or encoded")
+        items.append(row)
+    return tuple(items)
+
+
+def _text(file: Path, item: int, name: str, value) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = ", ".join(value)
+    if not isinstance(value, str):
+        raise StudyError(f"{file}: item {item}: field {name!r} is {type(value).__name__}, not text; write it in quotes")
+    _check_unicode(f"{file}: item {item}: field {name!r}", value)
+    return value
+
+
+def _check_unicode(where: str, value: str) -> None:
+    """JSON can spell half a surrogate pair, which no file, font or tokenizer can take."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise StudyError(f"{where}: character {error.start} is half a surrogate pair; remove it") from None
+
+
+def _keys(file: Path) -> tuple[str, ...] | None:
+    if not file.exists():
+        return None
+    table: dict[str, str] = {}
+    names: set[str] = set()
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
+        parts = line.split("\t")
+        if len(parts) != 2 or not all(parts):
+            raise StudyError(
+                f"{file}: line {number}: found {line.strip()[:60]!r}; write the item's name, a tab, and its item id"
+            )
+        name, item = parts
+        if item in table or name in names:
+            raise StudyError(f"{file}: line {number}: {name!r} / {item} stands twice; remove one of the two")
+        table[item] = name
+        names.add(name)
+    return tuple(item_table(file, table))
+
+
+def _nested(fields: dict[str, str]) -> dict:
+    attributes = {name: value for name, value in fields.items() if name not in FIELDS}
+    named = {name: value for name, value in fields.items() if name in FIELDS}
+    return named | ({"attributes": attributes} if attributes else {})
+
+
+def _dump(table: dict, file: Path) -> None:
+    files.write_bytes(file, json.dumps(table, ensure_ascii=False).encode())

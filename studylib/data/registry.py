@@ -1,0 +1,27 @@
+"""From a data set's name to the data set."""
+
+from pathlib import Path
+
+from studylib import paths
+from studylib.data import atomic
+from studylib.data.dataset import Dataset
+from studylib.errors import StudyError
+
+
+def load(name: str | Path) -> Dataset:
+    """``"planted"`` (generated), a name under ``STUDY_DATA``, or the path of a folder.
+
+    Raises:
+        StudyError: no such data set; the message says where it was looked for.
+    """
+    if str(name) == "planted":
+        from studylib.data import planted
+
+        return planted.load()
+    for folder in (Path(name), paths.data_root() / name):
+        if folder.is_dir() and (folder / f"{folder.resolve().name}.inter.json").exists():
+            return atomic.read(folder)
+    raise StudyError(
+        f"{name}: no such data set; it is neither 'planted', nor a folder with NAME.inter.json, "
+        f"nor a folder of {paths.data_root()} (set STUDY_DATA to where your data sets lie)"
+    )

@@ -1,0 +1,160 @@
+"""From a history to items: search along the prefix tree, free search, and exact scoring of every item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from studylib.models.tiger import START, Tiger
+from studylib.semantic_ids import PrefixTree, SemanticIds
+
+NEVER = float("-inf")
+
+
+class TensorTree:
+    """A prefix tree as tensors on the model's device; children are looked up for many nodes at once."""
+
+    def __init__(self, tree: PrefixTree, device=None):
+        self.first = [torch.as_tensor(first, device=device) for first in tree.first]
+        self.code = [torch.as_tensor(code, device=device) for code in tree.code]
+        self.widest = [int(np.diff(first).max()) for first in tree.first]
+        self.group_sizes = torch.as_tensor(tree.group_sizes, device=device)
+        self.leaf_of = torch.as_tensor(tree.leaf_of, device=device)
+
+    def children(self, nodes: Int[Tensor, "..."], depth: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Child nodes, their codes and which of them exist, each [..., widest]; a node of -1 has no children."""
+        known = nodes.clamp(min=0)
+        start, end = self.first[depth][known], self.first[depth][known + 1]
+        child = start[..., None] + torch.arange(self.widest[depth], device=nodes.device)
+        exists = (child < end[..., None]) & (nodes >= 0)[..., None]
+        child = child.clamp(max=len(self.code[depth]) - 1)
+        return child, self.code[depth][child], exists
+
+
+@dataclass(frozen=True)
+class Found:
+    """Leaves of the prefix tree in falling order of score, [users, beams]; -1 where nothing was found.
+
+    ``scores``: log-probabilities. ``sizes``: items that stand behind each leaf (without the excluded ones).
+    """
+
+    leaves: Int[Tensor, "users beams"]
+    scores: Float[Tensor, "users beams"]
+    sizes: Int[Tensor, "users beams"]
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Tiger,
+    tree: TensorTree,
+    histories: Int[Tensor, "users item level"],
+    lengths: Int[Tensor, " users"],
+    beams: int = 20,
+    seen: Int[Tensor, "users seen"] | None = None,
+    constrained: bool = True,
+) -> tuple[Found, Found | None]:
+    """Deterministic beam search for the next item's codes.
+
+    Args:
+        histories: codes, oldest item first, filled at the end; ``lengths`` counts the items.
+        beams: prefixes kept at each level and leaves returned.
+        seen: item ids to leave out of the second answer, filled with -1; None for no second answer.
+        constrained: walk only prefixes that exist; otherwise any code may follow, and what is no item's ID is dropped
+            at the end (002, Table 8).
+
+    Returns:
+        What was found, and what is found with the seen items left out: the two share every level but the last.
+    """
+    users, items, levels = histories.shape
+    memory = model.start(model.encode(histories, lengths))
+    mask = model.history_only(lengths, items)
+    nodes = torch.zeros(users, 1, dtype=torch.long, device=histories.device)
+    scores = torch.zeros(users, 1, device=histories.device)
+    tokens, past = torch.full_like(nodes, START), None
+    for level in range(levels):
+        hidden, past = model.step(tokens, level, memory, mask, past)
+        log_p = model.log_probabilities(hidden, level)
+        if constrained:
+            child, code, exists = tree.children(nodes, level)
+            candidate = scores[..., None] + torch.where(exists, log_p.gather(-1, code), NEVER)
+        else:
+            child, code = _any_child(tree, nodes, level, log_p.shape[-1])
+            candidate = scores[..., None] + log_p
+        if level == levels - 1:
+            return _finish(tree, child, candidate, beams, None), (
+                None if seen is None else _finish(tree, child, candidate, beams, seen)
+            )
+        kept = min(beams, candidate[0].numel())
+        scores, best = _top(candidate, kept)
+        parent = best // candidate.shape[-1]
+        nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
+        nodes = torch.where(scores > NEVER, nodes, -1)
+        tokens = code + model.offsets[level]
+        past = [tuple(_reorder(part, parent, users) for part in layer) for layer in past]
+    raise AssertionError("a Semantic ID has at least one level")
+
+
+def _top(candidate: Float[Tensor, "users beam child"], kept: int) -> tuple[Tensor, Tensor]:
+    return candidate.flatten(1).topk(kept, dim=1, sorted=True)
+
+
+def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Tensor:
+    """Self-attention memory of the beams that each kept beam came from."""
+    part = part.unflatten(0, (users, -1))
+    rows = torch.arange(users, device=part.device)[:, None]
+    return part[rows, parent].flatten(0, 1)
+
+
+def _any_child(tree: TensorTree, nodes: Tensor, level: int, codes: int) -> tuple[Tensor, Tensor]:
+    """Every code as a child; -1 where no such prefix exists."""
+    child, code, exists = tree.children(nodes, level)
+    every = torch.full((*nodes.shape, codes + 1), -1, device=nodes.device)
+    every.scatter_(-1, torch.where(exists, code, codes), torch.where(exists, child, -1))
+    return every[..., :codes], torch.arange(codes, device=nodes.device).expand(*nodes.shape, codes)
+
+
+def rank_leaves(tree: TensorTree, scores: Float[Tensor, "users leaf"], seen: Tensor | None) -> Found:
+    """All leaves by score, those of which every item was seen left out."""
+    leaf = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), 1, -1)
+    return _finish(tree, leaf, scores[:, None], scores.shape[1], seen)
+
+
+def _finish(tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen: Tensor | None) -> Found:
+    sizes = tree.group_sizes[leaf.clamp(min=0)]
+    if seen is not None:
+        seen_leaves = torch.where(seen >= 0, tree.leaf_of[seen.clamp(min=0)], -1)
+        seen_here = (leaf.flatten(1)[:, :, None] == seen_leaves[:, None, :]) & (seen_leaves >= 0)[:, None, :]
+        sizes = sizes - seen_here.sum(-1).view_as(sizes)
+        candidate = candidate.masked_fill(sizes == 0, NEVER)
+    scores, best = _top(candidate, min(beams, candidate[0].numel()))
+    leaves = torch.where(scores > NEVER, leaf.flatten(1).gather(1, best), -1)
+    return Found(leaves, scores, torch.where(leaves >= 0, sizes.flatten(1).gather(1, best), 0))
+
+
+@torch.inference_mode()
+def score_all(
+    model: Tiger,
+    ids: SemanticIds,
+    histories: Int[Tensor, "users item level"],
+    lengths: Int[Tensor, " users"],
+    chunk: int = 512,
+) -> Float[Tensor, "users leaf"]:
+    """log p of every Semantic ID, exactly: no search, so that search error itself can be measured.
+
+    Costs a decoder pass per ID and user: for small catalogues and samples of users.
+    """
+    codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
+    memory = model.encode(histories, lengths)
+    mask = model.history_only(lengths, histories.shape[1])
+    columns = []
+    for part in codes.split(chunk):
+        targets = part[None].expand(len(histories), -1, -1)
+        hidden = model.decode(targets, memory, mask)
+        log_p = [
+            model.log_probabilities(hidden[:, :, level], level).gather(-1, targets[:, :, level, None])[..., 0]
+            for level in range(ids.levels)
+        ]
+        columns.append(torch.stack(log_p).sum(0))
+    return torch.cat(columns, 1)

@@ -1,0 +1,86 @@
+"""From a trained generator to per-user ranks and to recommended items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from studylib.data.dataset import Split
+from studylib.decoding import Found, TensorTree, beam_search, rank_leaves, score_all
+from studylib.metrics import MISSED, Ranks
+from studylib.models.tiger import Tiger
+from studylib.semantic_ids import SemanticIds
+
+USERS_PER_BATCH = 48
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """A trained generator, its IDs and a way to search: give it histories, it gives leaves of the prefix tree."""
+
+    model: Tiger
+    ids: SemanticIds
+    history: int = 50
+    beams: int = 20
+    search: str = "tree"
+
+    def leaves(self, histories: Sequence[np.ndarray]):
+        """Yield ``(users, found, found without seen items)`` for batches of users of about equal history length."""
+        device = next(self.model.parameters()).device
+        codes = torch.as_tensor(self.ids.codes, device=device)
+        tree = TensorTree(self.ids.tree, device)
+        order = np.argsort([min(len(history), self.history) for history in histories], kind="stable")
+        for users in np.array_split(order, max(1, -(-len(order) // USERS_PER_BATCH))):
+            recent = [histories[user][-self.history :] for user in users]
+            lengths = torch.tensor([len(items) for items in recent], device=device)
+            table = torch.as_tensor(_filled(recent, 0), device=device)
+            seen = torch.as_tensor(_filled([np.unique(histories[user]) for user in users], -1), device=device)
+            if self.search == "exact":
+                found = self._exact(tree, codes[table], lengths, seen)
+            else:
+                found = beam_search(
+                    self.model, tree, codes[table], lengths, self.beams, seen, constrained=self.search == "tree"
+                )
+            yield users, *found
+
+    def _exact(self, tree: TensorTree, histories, lengths, seen) -> tuple[Found, Found]:
+        scores = score_all(self.model, self.ids, histories, lengths)
+        return rank_leaves(tree, scores, None), rank_leaves(tree, scores, seen)
+
+    def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
+        """Ranks of the targets, and with the items of each user's history left out."""
+        shape = (2, len(split))
+        first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
+        target_leaf = self.ids.tree.leaf_of[split.targets]
+        for users, *both in self.leaves(split.histories):
+            for row, found in enumerate(both):
+                leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
+                user, slot = np.nonzero(leaves == target_leaf[users][:, None])
+                ahead = np.cumsum(sizes, axis=1) - sizes
+                first[row, users[user]] = np.minimum(ahead[user, slot], int(MISSED) - 1)
+                group[row, users[user]] = sizes[user, slot]
+        # A target that the user had before can never be recommended once seen items are left out.
+        repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
+        first[1, repeated] = MISSED
+        return Ranks(first[0], group[0]), Ranks(first[1], group[1])
+
+    def recommend(self, history: np.ndarray, count: int = 10, seen: bool = False) -> list[tuple[int, float]]:
+        """The ``count`` best items with their log-probabilities; items of the history only if ``seen``."""
+        for _, every, unseen in self.leaves([history]):
+            found = every if seen else unseen
+            ranked = [
+                (int(item), float(score))
+                for leaf, score in zip(found.leaves[0].tolist(), found.scores[0].tolist(), strict=True)
+                if leaf >= 0
+                for item in self.ids.tree.group(leaf)
+                if seen or item not in history
+            ]
+        return ranked[:count]
+
+
+def _filled(rows: Sequence[np.ndarray], filling: int) -> np.ndarray:
+    table = np.full((len(rows), max(map(len, rows))), filling, dtype=np.int64)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    return table

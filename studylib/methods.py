@@ -1,0 +1,76 @@
+"""What a method is called and how it is drawn: one table for all tables and figures.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; the kinds differ in hatching too, for grey print.
+"""
+
+from dataclasses import dataclass
+
+COLOURS = {
+    "text": "#0072B2",
+    "ocr": "#D55E00",
+    "image": "#009E73",
+    "index": "#56B4E9",
+    "control": "#999999",
+    "baseline": "#F0E442",
+}
+HATCHES = {"text": "", "ocr": "//", "image": "..", "index": "", "control": "xx", "baseline": "--"}
+KIND_NAMES = {
+    "text": "text encoder",
+    "ocr": "text as a picture, OCR encoder",
+    "image": "product picture",
+    "index": "published Semantic IDs",
+    "control": "control",
+    "baseline": "baseline without content",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """``label`` for people, ``kind`` a key of COLOURS."""
+
+    label: str
+    kind: str
+
+
+METHODS = {
+    "minilm": Method("MiniLM-L6", "text"),
+    "mpnet": Method("MPNet-base", "text"),
+    "smollm2": Method("SmolLM2-135M", "text"),
+    "features:clip_text_512": Method("CLIP text", "text"),
+    "clip-text": Method("CLIP ViT-L/14 text", "text"),
+    "llama-3.1-8b": Method("LLaMA-3.1-8B", "text"),
+    "flan-t5-xl": Method("Flan-T5-XL", "text"),
+    "sentence-t5-base": Method("Sentence-T5-base", "text"),
+    "ppocr-v6": Method("PP-OCRv6", "ocr"),
+    "ppocr-v4": Method("PP-OCRv4", "ocr"),
+    "easyocr-crnn": Method("EasyOCR CRNN", "ocr"),
+    "craft": Method("CRAFT (page)", "ocr"),
+    "donut-base": Method("Donut-base", "ocr"),
+    "trocr-base-printed": Method("TrOCR-base", "ocr"),
+    "deepseek-ocr": Method("DeepSeek-OCR", "ocr"),
+    "efficientnet-lite0": Method("EfficientNet-Lite0", "image"),
+    "features:clip_image_512": Method("CLIP image", "image"),
+    "clip-vit-l14": Method("CLIP ViT-L/14", "image"),
+    "dinov2-s14": Method("DINOv2-S/14", "image"),
+    "index:index_lemb_unique": Method("LLaMA text (published IDs)", "index"),
+    "index:index_lemb": Method("LLaMA text (published IDs, colliding)", "index"),
+    "index:index_vitemb": Method("CLIP image (published IDs)", "index"),
+    "pixels": Method("raw pixels 64x64", "control"),
+    "random-crnn": Method("CRNN, random weights", "control"),
+    "random": Method("random IDs", "control"),
+    "popularity": Method("popularity", "baseline"),
+    "item-knn": Method("item-kNN", "baseline"),
+    "sasrec": Method("SASRec", "baseline"),
+}
+
+
+def method(features: str, generator: str = "tiger") -> Method:
+    """The method behind a trial's features and generator; an unknown encoder keeps its own name.
+
+    >>> method("shuffled:minilm")
+    Method(label='MiniLM-L6, rows shuffled', kind='control')
+    """
+    name = generator if features == "none" else features
+    if name.startswith("shuffled:"):
+        return Method(f"{method(name.removeprefix('shuffled:')).label}, rows shuffled", "control")
+    return METHODS.get(name, Method(name.removeprefix("features:"), "text"))

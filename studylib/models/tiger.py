@@ -1,0 +1,295 @@
+"""TIGER: a T5-style encoder-decoder that reads the codes of a history and writes those of the next item.
+
+Transformer as in T5 (Raffel et al. 2020): RMSNorm before each block, bucketed relative positions shared by the layers
+of a stack, no biases, ReLU feed-forward, attention logits not scaled; with weights of transformers' T5 it gives the
+same logits (tests/test_tiger.py).
+
+Two readings of a history:
+
+- ``causal``: bidirectional within an item, causal between items. A user's whole sequence is then encoded once and every
+  position is a target (one pass), because the encoding of an item cannot depend on what came after it.
+- ``bidirectional``: T5's own. Every prefix of the history must be encoded again (sliding windows), as in the papers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+START = 0  # the token that starts the decoder and fills the end of short histories
+BUCKETS, MAX_DISTANCE = 32, 128  # T5's relative positions
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and depth. The papers': 128, 1024, 4, 4, 6, 64 (002, section 4 Setup)."""
+
+    d_model: int = 96
+    d_ff: int = 384
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    heads: int = 4
+    d_head: int = 24
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs an eighth of the random numbers: one byte an element, so p is rounded to 1/256."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.threshold = round(p * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.threshold:
+            return x
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        draws = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+        return x * ((draws >= self.threshold).to(x.dtype) * (256 / (256 - self.threshold)))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; ``bias`` is added to the logits and carries both positions and masks (-inf)."""
+
+    def __init__(self, size: Size, dropout: float):
+        super().__init__()
+        inner = size.heads * size.d_head
+        self.heads, self.d_head = size.heads, size.d_head
+        self.query = nn.Linear(size.d_model, inner, bias=False)
+        self.key_value = nn.Linear(size.d_model, 2 * inner, bias=False)
+        self.output = nn.Linear(inner, size.d_model, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def keys_values(self, x: Float[Tensor, "batch pos d_model"]) -> tuple[Tensor, Tensor]:
+        """Keys [batch, head, d_head, pos] (ready for the product) and values [batch, head, pos, d_head]."""
+        key, value = self.key_value(x).unflatten(-1, (2, self.heads, self.d_head)).unbind(-3)
+        return key.permute(0, 2, 3, 1), value.transpose(1, 2)
+
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"], keys: Tensor, values: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        query = self.query(x).unflatten(-1, (self.heads, self.d_head)).transpose(1, 2)
+        logits = query @ keys
+        if bias is not None:
+            logits = logits + bias
+        weights = self.dropout(torch.softmax(logits, dim=-1))
+        return self.output((weights @ values).transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, size: Size, dropout: float):
+        super().__init__(
+            nn.Linear(size.d_model, size.d_ff, bias=False),
+            nn.ReLU(),
+            Dropout(dropout),
+            nn.Linear(size.d_ff, size.d_model, bias=False),
+        )
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, size: Size, dropout: float):
+        super().__init__()
+        self.norm_attention, self.attention = RMSNorm(size.d_model), Attention(size, dropout)
+        self.norm_feed_forward, self.feed_forward = RMSNorm(size.d_model), FeedForward(size, dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        h = self.norm_attention(x)
+        x = x + self.dropout(self.attention(h, *self.attention.keys_values(h), bias))
+        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over one target's codes, cross-attention to the history.
+
+    ``x`` is [batch, target, code, d_model]: the targets of one history never see each other (the self-attention folds
+    them into the batch) and share the history's keys and values (the cross-attention folds them into the queries).
+    """
+
+    def __init__(self, size: Size, dropout: float):
+        super().__init__()
+        self.norm_attention, self.attention = RMSNorm(size.d_model), Attention(size, dropout)
+        self.norm_cross, self.cross = RMSNorm(size.d_model), Attention(size, dropout)
+        self.norm_feed_forward, self.feed_forward = RMSNorm(size.d_model), FeedForward(size, dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None, past=None):
+        batch, targets, codes, width = x.shape
+        h = self.norm_attention(x).flatten(0, 1)
+        keys, values = self.attention.keys_values(h)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], -1), torch.cat([past[1], values], -2)
+        x = x + self.dropout(self.attention(h, keys, values, bias)).view_as(x)
+        h = self.norm_cross(x).view(batch, targets * codes, width)
+        x = x + self.dropout(self.cross(h, *memory, mask)).view_as(x)
+        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x))), (keys, values)
+
+
+class Tiger(nn.Module):
+    """The generator.
+
+    Args:
+        levels: codebook size of each level of the Semantic ID.
+        size: width and depth.
+        causal: the encoder is causal between items (one-pass training); False is T5's bidirectional encoder.
+        dropout: everywhere T5 has it.
+        softmax: ``"level"``, one softmax over a level's own codes, or ``"vocabulary"``, one over all tokens (T5's).
+    """
+
+    def __init__(self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax="level"):
+        super().__init__()
+        self.levels, self.size, self.causal, self.softmax = tuple(levels), size, causal, softmax
+        offsets = torch.tensor([0, *levels]).cumsum(0) + 1
+        self.register_buffer("offsets", offsets[:-1], persistent=False)
+        self.vocabulary = int(offsets[-1])
+        self.embedding = nn.Embedding(self.vocabulary, size.d_model)
+        self.head = nn.Linear(size.d_model, self.vocabulary, bias=False)
+        self.encoder_positions = nn.Embedding(BUCKETS, size.heads)
+        self.decoder_positions = nn.Embedding(BUCKETS, size.heads)
+        self.encoder = nn.ModuleList(EncoderLayer(size, dropout) for _ in range(size.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(size, dropout) for _ in range(size.decoder_layers))
+        self.encoder_norm, self.decoder_norm = RMSNorm(size.d_model), RMSNorm(size.d_model)
+        self.dropout = Dropout(dropout)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """T5's initialisation, but for the embedding: 1 is T5's; small trains better in few steps."""
+        d_model, d_ff, d_head = self.size.d_model, self.size.d_ff, self.size.d_head
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.query.weight.normal_(0, (d_model * d_head) ** -0.5)
+                module.key_value.weight.normal_(0, d_model**-0.5)
+                module.output.weight.normal_(0, (self.size.heads * d_head) ** -0.5)
+            elif isinstance(module, FeedForward):
+                module[0].weight.normal_(0, d_model**-0.5)
+                module[3].weight.normal_(0, d_ff**-0.5)
+        self.embedding.weight.normal_(0, 1.0)
+        self.head.weight.normal_(0, d_model**-0.5)
+        self.encoder_positions.weight.normal_(0, d_model**-0.5)
+        self.decoder_positions.weight.normal_(0, d_model**-0.5)
+
+    # -- reading the history -----------------------------------------------------------------------------------
+
+    def encode(
+        self, codes: Int[Tensor, "batch item level"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch token d_model"]:
+        """Encode histories, oldest item first, filled at the end; ``lengths`` (items) is needed if not causal."""
+        _, items, levels = codes.shape
+        positions = torch.arange(items * levels, device=codes.device)
+        bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
+        if self.causal:
+            item = positions // levels
+            bias = bias.masked_fill(item[None, :] > item[:, None], -math.inf)
+        elif lengths is not None:
+            bias = bias + _padding(lengths * levels, items * levels)
+        x = self.dropout(self.embedding((codes + self.offsets).flatten(1)))
+        for layer in self.encoder:
+            x = layer(x, bias)
+        return self.dropout(self.encoder_norm(x))
+
+    # -- writing the target ----------------------------------------------------------------------------------
+
+    def decode(
+        self, targets: Int[Tensor, "batch target level"], memory: Tensor, mask: Tensor | None
+    ) -> Float[Tensor, "batch target level d_model"]:
+        """Hidden states from which each code of each target is predicted (teacher forcing).
+
+        ``mask`` is added to the cross-attention logits: see ``past_only`` and ``history_only``.
+        """
+        start = torch.full_like(targets[..., :1], START)
+        tokens = torch.cat([start, (targets + self.offsets)[..., :-1]], -1)
+        positions = torch.arange(targets.shape[-1], device=targets.device)
+        bias = position_bias(self.decoder_positions, positions, positions, bidirectional=False)
+        bias = bias.masked_fill(positions[None, :] > positions[:, None], -math.inf)
+        x = self.dropout(self.embedding(tokens))
+        for layer in self.decoder:
+            x, _ = layer(x, bias, layer.cross.keys_values(memory), mask)
+        return self.dropout(self.decoder_norm(x))
+
+    def past_only(self, items: int, device=None) -> Float[Tensor, "queries tokens"]:
+        """One-pass mask: target n (the item after item n of the history) sees items 0..n."""
+        levels = len(self.levels)
+        item = torch.arange(items * levels, device=device) // levels
+        return torch.zeros(items * levels, items * levels, device=device).masked_fill(
+            item[None, :] > item[:, None], -math.inf
+        )
+
+    def history_only(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch 1 1 tokens"]:
+        """Mask of the filling behind histories of ``lengths`` items."""
+        return _padding(lengths * len(self.levels), items * len(self.levels))
+
+    def log_probabilities(self, hidden: Float[Tensor, "... d_model"], level: int) -> Float[Tensor, "... code"]:
+        """log p(code | what came before) over the codes of ``level``."""
+        first, last = int(self.offsets[level]), int(self.offsets[level]) + self.levels[level]
+        if self.softmax == "level":
+            return torch.log_softmax(nn.functional.linear(hidden, self.head.weight[first:last]), -1)
+        return torch.log_softmax(self.head(hidden), -1)[..., first:last]
+
+    def loss(self, hidden: Float[Tensor, "target level d_model"], targets: Int[Tensor, "target level"]) -> Tensor:
+        """Sum over targets of the mean over levels of -log p(code)."""
+        total = hidden.new_zeros(())
+        for level in range(len(self.levels)):
+            if self.softmax == "level":
+                first = int(self.offsets[level])
+                logits = nn.functional.linear(hidden[:, level], self.head.weight[first : first + self.levels[level]])
+                total = total + nn.functional.cross_entropy(logits, targets[:, level], reduction="sum")
+            else:
+                token = targets[:, level] + self.offsets[level]
+                total = total + nn.functional.cross_entropy(self.head(hidden[:, level]), token, reduction="sum")
+        return total / len(self.levels)
+
+    # -- one code at a time, for search -------------------------------------------------------------------------
+
+    def start(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each decoder layer's keys and values of the history, computed once a user."""
+        return [layer.cross.keys_values(memory) for layer in self.decoder]
+
+    def step(self, tokens: Int[Tensor, "batch beam"], level: int, memory, mask, past):
+        """Hidden state after one more token of each beam, and the grown self-attention memory.
+
+        ``past``: per layer (keys, values) with batch and beam folded, None at the start.
+        """
+        positions = torch.arange(level + 1, device=tokens.device)
+        bias = position_bias(self.decoder_positions, positions[-1:], positions, bidirectional=False)
+        x = self.embedding(tokens)[:, :, None]
+        grown = []
+        for number, layer in enumerate(self.decoder):
+            x, kept = layer(x, bias, memory[number], mask, past[number] if past else None)
+            grown.append(kept)
+        return self.decoder_norm(x)[:, :, 0], grown
+
+
+def position_bias(
+    table: nn.Embedding, queries: Tensor, keys: Tensor, bidirectional: bool
+) -> Float[Tensor, "1 head q k"]:
+    """T5's relative position bias: half of the buckets for exact near distances, half for log-spaced far ones."""
+    distance = keys[None, :] - queries[:, None]
+    buckets, bucket = BUCKETS, torch.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        bucket = (distance > 0).long() * buckets
+        distance = distance.abs()
+    else:
+        distance = -distance.clamp(max=0)
+    exact = buckets // 2
+    far = exact + (
+        torch.log(distance.clamp(min=1).float() / exact) / math.log(MAX_DISTANCE / exact) * (buckets - exact)
+    ).long().clamp(max=buckets - exact - 1)
+    bucket = bucket + torch.where(distance < exact, distance, far)
+    return table(bucket).permute(2, 0, 1)[None]
+
+
+def _padding(lengths: Int[Tensor, " batch"], longest: int) -> Bool[Tensor, "batch 1 1 longest"]:
+    outside = torch.arange(longest, device=lengths.device)[None, :] >= lengths[:, None]
+    return torch.zeros(outside.shape, device=lengths.device).masked_fill(outside, -math.inf)[:, None, None]

@@ -1,0 +1,128 @@
+"""Parameters of the notebooks, checked, and their unattended execution.
+
+Papermill takes a misspelt parameter silently and passes YAML's ``1e-3`` as text. So every notebook's parameters are
+fields of one model, ``Parameters``; a notebook's first code after its parameters cell checks them, and ``execute``
+checks them before a kernel starts. A name that another notebook uses is allowed, so that one file of parameters serves all.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+from pydantic import Field, field_validator
+
+from studylib.config import BUDGETS, Settings, Trial, checked, trial
+from studylib.errors import StudyError
+from studylib.render import Page
+
+
+class Parameters(Settings):
+    """All parameters that any notebook takes."""
+
+    data: str = "planted"
+    datasets: list[str] = ["planted"]
+    features: list[str] = ["minilm", "ppocr-v6"]
+    reference: str = "minilm"
+    seeds: int = Field(3, ge=1, le=100)
+    budget: str = "cpu"
+    jobs: int = Field(0, ge=0)
+    train: bool = True
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, value: str) -> str:
+        if value not in BUDGETS:
+            raise ValueError(f"must be one of {', '.join(BUDGETS)}")
+        return value
+
+    def trials(self) -> list[Trial]:
+        """One trial per kind of features and seed, then the two baselines, which have no seed to vary."""
+        content = [
+            trial(data=self.data, features=features, budget=self.budget, seed=seed, page=Page())
+            for features in self.features
+            for seed in range(self.seeds)
+        ]
+        return content + [trial(data=self.data, generator={"name": name}) for name in ("item-knn", "popularity")]
+
+
+def parameters(namespace: dict) -> Parameters:
+    """The parameters of the notebook that calls this with ``globals()``, checked.
+
+    Raises:
+        StudyError: a name that no notebook knows, or a value of the wrong type; names it.
+    """
+    plain = (str, int, float, bool, list, dict, tuple, type(None))
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and isinstance(value, plain) and name not in ("In", "Out")
+    }
+    return check(given, "the parameters cell")
+
+
+def check(given: dict, where: str) -> Parameters:
+    """``given`` as parameters; unknown names and wrong values are refused with the names that there are."""
+    for name in given:
+        if name not in Parameters.model_fields:
+            raise StudyError(f"{where}: unknown parameter {name!r}; choose from {', '.join(Parameters.model_fields)}")
+    try:
+        return checked(Parameters, given)
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}") from None
+
+
+def read_parameters(file: Path) -> dict:
+    """A YAML file of parameters, checked.
+
+    Raises:
+        StudyError: no such file, not YAML, or a parameter that no notebook takes.
+    """
+    try:
+        given = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{file}: {error.strerror}; give one of the files in params/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file}: not YAML ({error}); write lines of 'name: value'") from None
+    if not isinstance(given, dict):
+        raise StudyError(f"{file}: expected lines of 'name: value'")
+    check(given, str(file))
+    return given
+
+
+def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None] = print) -> Path:
+    """Run a notebook with parameters; the executed copy appears in ``folder`` once it has run to its end.
+
+    Raises:
+        StudyError: the parameters are wrong (before a kernel starts), or a cell failed (the partial copy is named).
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise StudyError(f"{notebook}: no such notebook; choose one of notebooks/*.ipynb")
+    check(given, "parameters")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, final = folder / f"{notebook.stem}.partial.ipynb", folder / notebook.name
+    own = {name: value for name, value in given.items() if name in papermill.inspect_notebook(str(notebook))}
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(partial), parameters=own, progress_bar=False, log_output=False, kernel_name="python3"
+        )
+    except papermill.PapermillExecutionError as error:
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {partial})") from None
+    os.replace(partial, final)
+    log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
+    return final
+
+
+def versions(*modules: ModuleType) -> str:
+    """One line for the top of a notebook: which versions made its numbers.
+
+    >>> import numpy
+    >>> versions(numpy).startswith("numpy ")
+    True
+    """
+    return " · ".join(f"{module.__name__} {module.__version__}" for module in modules)

@@ -1,0 +1,103 @@
+"""Figures, drawn from tables; every function takes and returns an axis."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from studylib import paths
+from studylib.files import write_bytes
+from studylib.methods import COLOURS, HATCHES, KIND_NAMES
+
+STYLE = "studylib.study"
+
+
+def save_figure(figure: Figure, name: str, data: str) -> Path:
+    """Write figures/<data>/<name>.png and .pdf: the same bytes from the same figure. Returns the folder."""
+    folder = paths.figures_root() / data
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix, metadata=metadata)
+        write_bytes(folder / f"{name}.{suffix}", content.getvalue())
+    return folder
+
+
+def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:
+    """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
+    rows = table.iloc[::-1]
+    places = np.arange(len(rows))
+    bars = axis.barh(
+        places, rows[metric], xerr=rows[f"{metric} sd"].fillna(0), height=0.72, edgecolor="#333333", linewidth=0.6,
+        color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
+    )  # fmt: skip
+    for bar, kind, value, sd in zip(bars, rows["kind"], rows[metric], rows[f"{metric} sd"].fillna(0), strict=True):
+        bar.set_hatch(HATCHES[kind])
+        axis.annotate(
+            f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7,
+        )  # fmt: skip
+    axis.set_yticks(places, rows["method"])
+    axis.set_xlabel(f"test {metric.replace('recall', 'Recall').replace('ndcg', 'NDCG')} (mean, sd over seeds)")
+    axis.grid(axis="y", visible=False)
+    axis.margins(x=0.12)
+    handles = [
+        Patch(facecolor=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", label=KIND_NAMES[kind])
+        for kind in dict.fromkeys(table["kind"])
+    ]
+    if paper and rows["paper"].notna().any():
+        marks = axis.plot(rows["paper"], places, "D", color="white", markeredgecolor="black", markersize=5, zorder=5)
+        marks[0].set_label("the paper's number (other encoder)")
+        handles.append(marks[0])
+    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:
+    """Stacked shares of the kinds of attribute-like tokens; one bar a data set, columns as in ``attributes.KINDS``."""
+    shades = {"numeral": "#0072B2", "unit": "#E69F00", "separator": "#999999", "abbreviation": "#CC79A7"}
+    hatches = {"numeral": "", "unit": "//", "separator": "..", "abbreviation": "xx"}
+    left = np.zeros(len(densities))
+    for kind, colour in shades.items():
+        axis.barh(
+            densities.index, densities[kind], left=left, color=colour, hatch=hatches[kind], label=kind, height=0.6,
+            edgecolor="#333333", linewidth=0.5,
+        )  # fmt: skip
+        left = left + densities[kind].to_numpy()
+    axis.set_xlabel("share of an item's tokens (mean over items)")
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def description(
+    text: str, spans: Sequence[tuple[int, int, str]], axis: Axes, columns: int = 62, lines: int = 12
+) -> Axes:
+    """A text with its attribute-like tokens marked in colour (as 000's Figure 6 does by examples)."""
+    colours = {"numeral": "#9ecae9", "unit": "#fdd49e", "separator": "#dddddd", "abbreviation": "#efbedd"}
+    row, column = 0, 0
+    for start, end, kind in spans:
+        token = text[start:end].replace("$", r"\$")
+        if column and column + end - start > columns:
+            row, column = row + 1, 0
+        if row == lines:
+            axis.text(0, -row, "…", family="DejaVu Sans Mono", fontsize=7, va="top")
+            break
+        box = {"boxstyle": "square,pad=0.12", "facecolor": colours.get(kind, "none"), "edgecolor": "none"}
+        axis.text(
+            column, -row, token, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box if kind in colours else None
+        )
+        column += end - start + 1
+    axis.set(xlim=(0, columns), ylim=(-lines - 0.5, 0.5))
+    axis.axis("off")
+    return axis
+
+
+def use_style() -> None:
+    """Set the study's style for all figures of this process."""
+    plt.style.use(STYLE)

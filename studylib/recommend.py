@@ -1,0 +1,47 @@
+"""From a finished trial and a user to products that a person can look at."""
+
+import json
+
+from studylib.data import load
+from studylib.errors import StudyError
+from studylib.trials import Store, key_of, parse_trial, run_in_process, work_folder
+
+
+def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = False) -> None:
+    """Print the user's history and the ``count`` best items as titles.
+
+    The weights of a trial are not published with its record: where they are missing the trial is trained again, which
+    gives the same weights.
+
+    Raises:
+        StudyError: no such trial, a baseline, no such user, or the data set is not here.
+    """
+    store = Store.default()
+    record = store.record(key)
+    if record is None:
+        raise StudyError(f"{key}: no finished trial of that key; 'study trials' lists them")
+    trial = parse_trial(json.dumps(record["trial"]))
+    if trial.generator.name != "tiger":
+        raise StudyError(f"{key}: a {trial.generator.name} trial has no generator; choose a trial of tiger")
+    data = load(trial.data)
+    if key_of(trial, data) != key:
+        raise StudyError(f"{key}: made from other data than {data.source or data.name} holds now; run the trial again")
+    if user is not None and user not in data.users:
+        raise StudyError(f"{trial.data}: no user {user!r}; users are named like {', '.join(data.users[:3])}")
+    work = work_folder(key)
+    if not (work / "model.safetensors").exists():
+        print(f"no weights of {key} on this machine: training it again", flush=True)
+        outcome = run_in_process(key, trial.model_dump_json(), str(store.root))
+        if outcome != "finished":
+            raise StudyError(f"{key}: {outcome}")
+    from studylib.trial import trained
+
+    number = data.users.index(user) if user is not None else 0
+    history = data.test.histories[number]
+    print(f"history of user {data.users[number]} ({data.name}), oldest first:")
+    for item in history:
+        print(f"  {item:>6}  {data.title(int(item))}")
+    print(f"next, by {trial.features} (seed {trial.seed}):")
+    for place, (item, score) in enumerate(trained(trial, data, work).recommend(history, count, seen), 1):
+        bought = "  <- bought" if item == data.test.targets[number] else ""
+        print(f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}")

@@ -1,0 +1,188 @@
+"""Item text drawn as a page: the rendering function g of 000 (3.2), text in, picture out.
+
+A page is laid out and drawn at 1024 pixels and then reduced to the asked resolution, as 000 does for its Table 3: so
+a change of resolution never moves a word to another line, and pages of all resolutions differ in sharpness alone.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studylib.errors import StudyError
+
+CANVAS = 1024  # pixels; font_size and margin are given at this size
+SMALLEST_FONT = 5  # pixels; below it DejaVu Sans has no two letters alike enough to read
+
+
+class Page(BaseModel):
+    """How text is drawn.
+
+    Args:
+        resolution: width and height of the square page in pixels (000 compares 1024 and 256).
+        font_size: pixels at resolution 1024.
+        margin: pixels at resolution 1024, the same on all four sides.
+        line_spacing: distance of two lines in line heights (ascent + descent).
+        field_order: "given", or "shuffled": another order for every item, the same at every call.
+
+    >>> Page(resolution=256)
+    Page(resolution=256, font_size=24, margin=32, line_spacing=1.2, field_order='given')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resolution: int = Field(1024, ge=64, le=1024)
+    font_size: int = Field(24, ge=SMALLEST_FONT, le=256)
+    margin: int = Field(32, ge=2, le=384)
+    line_spacing: float = Field(1.2, ge=1.0, le=4.0)
+    field_order: Literal["given", "shuffled"] = "given"
+
+    def __init__(self, **settings):
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            found = f" (found {settings[place]!r})" if place in settings else ""
+            raise StudyError(f"page: {place}: {first['msg']}{found}; known: {', '.join(Page.model_fields)}") from None
+
+    def ordered(self, fields: list[str], item: int) -> list[str]:
+        """The fields in the order in which they are drawn for ``item``."""
+        if self.field_order == "given":
+            return list(fields)
+        return [fields[place] for place in np.random.default_rng([7, item]).permutation(len(fields))]
+
+
+@dataclass(frozen=True)
+class RenderedPage:
+    """A drawn page.
+
+    Args:
+        image: PIL "L", resolution x resolution, black on white.
+        boxes: (left, top, right, bottom) of every line of text in pixels of ``image``, top to bottom; the full line
+            height, so that crops of one page are equally high.
+        font_size: pixels at resolution 1024 that were really used.
+        shrunk: the text did not fit at the asked font size.
+    """
+
+    image: Image.Image
+    boxes: list[tuple[int, int, int, int]]
+    font_size: int
+    shrunk: bool
+
+
+def render(fields: list[str], page: Page, item: int = 0) -> RenderedPage:
+    """Draw ``fields``, each from a new line, wrapped between words; a word too long for a line is broken.
+
+    Text that overflows is drawn in the largest whole font size that fits, and ``shrunk`` says so. Characters that the
+    font lacks show its missing-glyph box. Scripts that need shaping are drawn letter by letter in logical order.
+
+    Raises:
+        StudyError: there is no text, or it does not fit a page in the smallest font.
+
+    >>> drawn = render(["Steel ruler", "150 mm"], Page(resolution=256))
+    >>> drawn.image.size, len(drawn.boxes), drawn.shrunk
+    ((256, 256), 2, False)
+    """
+    words = [field.split() for field in page.ordered(fields, item)]
+    words = [field for field in words if field]
+    if not words:
+        raise StudyError(f"item {item}: no text to draw; give the item a title or leave it out of the data set")
+    size, lines = _largest_fit(words, page, item)
+    return _draw(lines, size, page)
+
+
+def font_file() -> Path:
+    """DejaVu Sans, as matplotlib ships it (found without importing matplotlib)."""
+    spec = find_spec("matplotlib")
+    if spec is None or not spec.submodule_search_locations:
+        raise StudyError("font DejaVuSans.ttf: not found; install matplotlib, which ships it")
+    return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@cache
+def font_digest() -> str:
+    """sha256 of the font file: part of what a page looks like."""
+    return sha256(font_file().read_bytes()).hexdigest()
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # The basic layout engine is in every Pillow; raqm is in some, and would draw other pages there.
+    return ImageFont.truetype(str(font_file()), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1 << 18)
+def _width(size: int, text: str) -> float:
+    return _font(size).getlength(text)
+
+
+def _line_height(size: int) -> int:
+    return sum(_font(size).getmetrics())
+
+
+def _largest_fit(words: list[list[str]], page: Page, item: int) -> tuple[int, list[str]]:
+    room = CANVAS - 2 * page.margin
+    best = None
+    low, high, size = SMALLEST_FONT, page.font_size, page.font_size
+    while low <= high:
+        lines = [line for field in words for line in _wrap(field, size, room)]
+        if (len(lines) - 1) * page.line_spacing * _line_height(size) + _line_height(size) <= room:
+            best, low = (size, lines), size + 1
+        else:
+            high = size - 1
+        size = (low + high) // 2
+    if best is None:
+        letters = sum(len(word) for field in words for word in field)
+        raise StudyError(
+            f"item {item}: {letters} letters do not fit a page at {SMALLEST_FONT} pixels; "
+            "shorten the text, or lower margin or line_spacing"
+        )
+    return best
+
+
+def _wrap(words: list[str], size: int, room: int) -> list[str]:
+    lines, line, used = [], [], 0.0
+    space = _width(size, " ")
+    for word in words:
+        for piece in [word] if _width(size, word) <= room else _break(word, size, room):
+            width = _width(size, piece)
+            if line and used + space + width > room:
+                lines.append(" ".join(line))
+                line, used = [], 0.0
+            used += width + (space if line else 0.0)
+            line.append(piece)
+    return [*lines, " ".join(line)]
+
+
+def _break(word: str, size: int, room: int) -> list[str]:
+    pieces, start = [], 0
+    while start < len(word):
+        end = start + 1
+        while end < len(word) and _width(size, word[start : end + 1]) <= room:
+            end += 1
+        pieces.append(word[start:end])
+        start = end
+    return pieces
+
+
+def _draw(lines: list[str], size: int, page: Page) -> RenderedPage:
+    image = Image.new("L", (CANVAS, CANVAS), 255)
+    pen = ImageDraw.Draw(image)
+    scale = page.resolution / CANVAS
+    boxes = []
+    for number, line in enumerate(lines):
+        top = page.margin + number * page.line_spacing * _line_height(size)
+        pen.text((page.margin, round(top)), line, fill=0, font=_font(size))
+        box = (page.margin, round(top), page.margin + _font(size).getlength(line), round(top) + _line_height(size))
+        boxes.append((*(math.floor(scale * edge) for edge in box[:2]), *(math.ceil(scale * edge) for edge in box[2:])))
+    if page.resolution < CANVAS:
+        image = image.resize((page.resolution, page.resolution), Image.Resampling.BOX)
+    return RenderedPage(image, boxes, size, shrunk=size < page.font_size)

@@ -1,0 +1,201 @@
+"""Training the generator: one loop, one-pass or sliding windows, resumable to the same result."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from studylib import checkpoints
+from studylib.config import TigerSettings
+from studylib.models.tiger import Size, Tiger
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories and the targets that follow, as item ids, filled with item 0.
+
+    One pass: target n of a user follows items 0..n of that user's history. Windows: one target a row, after all of it.
+    """
+
+    history: Int[Tensor, "rows item"]
+    lengths: Int[Tensor, " rows"]
+    targets: Int[Tensor, "rows target"]
+    counts: Tensor  # bool [rows, target]: the targets that exist and count here
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a user's training sequence; the targets before ``first`` counted in an earlier piece."""
+
+    items: np.ndarray
+    first: int = 1
+
+    @property
+    def targets(self) -> int:
+        return len(self.items) - self.first
+
+
+def one_pass_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece]:
+    """Cut sequences so that every item but a user's first is a target once, after at most ``longest`` others.
+
+    >>> [(p.items.tolist(), p.first) for p in one_pass_pieces([np.arange(6)], longest=3)]
+    [([0, 1, 2, 3], 1), ([2, 3, 4, 5], 2)]
+    """
+    pieces = []
+    for sequence in sequences:
+        done = 1
+        while done < len(sequence):
+            begin = 0 if done == 1 else max(0, done - (longest + 1) // 2)
+            end = min(len(sequence), begin + longest + 1)
+            pieces.append(Piece(sequence[begin:end], done - begin))
+            done = end
+    return pieces
+
+
+def window_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece]:
+    """Every item but a user's first, after at most ``longest`` others: sliding windows (000, section 4.1.2).
+
+    >>> [(p.items.tolist(), p.first) for p in window_pieces([np.arange(4)], longest=2)]
+    [([0, 1], 1), ([0, 1, 2], 2), ([1, 2, 3], 2)]
+    """
+    return [
+        Piece(sequence[max(0, end - longest) : end + 1], min(end, longest))
+        for sequence in sequences
+        for end in range(1, len(sequence))
+    ]
+
+
+def batches(pieces: list[Piece], targets_per_step: int, order: np.random.Generator) -> Iterator[list[Piece]]:
+    """Pieces of about equal length together, ``targets_per_step`` targets a batch, in random order."""
+    shuffled = order.permutation(len(pieces))
+    by_length = shuffled[np.argsort([len(pieces[i].items) for i in shuffled], kind="stable")]
+    groups, group, targets = [], [], 0
+    for i in by_length:
+        group.append(pieces[i])
+        targets += pieces[i].targets
+        if targets >= targets_per_step:
+            groups.append(group)
+            group, targets = [], 0
+    if group:
+        groups.append(group)
+    for i in order.permutation(len(groups)):
+        yield groups[i]
+
+
+def collate(pieces: list[Piece], windows: bool) -> Batch:
+    """Pieces as one filled table."""
+    longest = max(len(piece.items) for piece in pieces)
+    table = np.zeros((len(pieces), longest), dtype=np.int64)
+    lengths = np.array([len(piece.items) for piece in pieces])
+    firsts = np.array([piece.first for piece in pieces])
+    for row, piece in enumerate(pieces):
+        table[row, : len(piece.items)] = piece.items
+    history, place = torch.from_numpy(table), np.arange(1, longest)
+    if windows:
+        targets = history.gather(1, torch.from_numpy(lengths - 1)[:, None])
+        return Batch(
+            history[:, :-1], torch.from_numpy(lengths - 1), targets, torch.ones_like(targets, dtype=torch.bool)
+        )
+    counts = (place >= firsts[:, None]) & (place < lengths[:, None])
+    return Batch(history[:, :-1], torch.from_numpy(lengths - 1), history[:, 1:], torch.from_numpy(counts))
+
+
+def loss(model: Tiger, codes: Int[Tensor, "items level"], batch: Batch) -> Tensor:
+    """Mean over the batch's targets of -log p(target's codes | history) / levels."""
+    history, targets = codes[batch.history], codes[batch.targets]
+    memory = model.encode(history, batch.lengths)
+    items = history.shape[1]
+    mask = model.past_only(items, history.device) if model.causal else model.history_only(batch.lengths, items)
+    hidden = model.decode(targets, memory, mask)
+    return model.loss(hidden[batch.counts], targets[batch.counts]) / batch.counts.sum()
+
+
+def build(settings: TigerSettings, levels: tuple[int, ...], seed: int) -> Tiger:
+    """A freshly initialised generator."""
+    torch.manual_seed(seed)
+    size = Size(**{name: getattr(settings, name) for name in Size.__dataclass_fields__})
+    return Tiger(levels, size, settings.training == "one-pass", settings.dropout, settings.softmax)
+
+
+def learning_rate(settings: TigerSettings, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to zero."""
+    warm = max(1, round(settings.warmup * steps))
+    if step < warm:
+        return settings.lr * (step + 1) / warm
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def train(
+    model: Tiger,
+    codes: Int[Tensor, "items level"],
+    sequences: Sequence[np.ndarray],
+    settings: TigerSettings,
+    seed: int,
+    validate: Callable[[Tiger], float],
+    log: Callable[[str], None] = print,
+    checkpoint: Path | None = None,
+) -> list[dict]:
+    """Train ``model`` on ``sequences`` (the training split) and leave it with the best validation epoch's weights.
+
+    Args:
+        codes: the items' Semantic IDs, on the model's device.
+        validate: Recall@10 on the validation split; the best epoch is chosen by it, never by the loss.
+        checkpoint: where the state is kept after every epoch; a training that was killed goes on from there and ends
+            with the same weights, because every epoch draws from its own seed.
+
+    Returns:
+        One dict an epoch: ``epoch, loss, recall@10``.
+
+    Raises:
+        FloatingPointError: the loss is not finite; nothing is kept of that epoch.
+    """
+    windows = settings.training == "windows"
+    pieces = (window_pieces if windows else one_pass_pieces)(sequences, settings.history)
+    steps_per_epoch = sum(1 for _ in batches(pieces, settings.targets_per_step, np.random.default_rng(0)))
+    steps = settings.epochs * steps_per_epoch
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best)
+    while not finished(history, settings):
+        epoch = len(history)
+        order = np.random.default_rng([seed, epoch])
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        model.train()
+        total, step = 0.0, epoch * steps_per_epoch
+        for group in batches(pieces, settings.targets_per_step, order):
+            batch = collate(group, windows)
+            value = loss(model, codes, batch)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for parameters in optimiser.param_groups:
+                parameters["lr"] = learning_rate(settings, step, steps)
+            optimiser.step()
+            total += value.item() * int(batch.counts.sum())
+            step += 1
+        mean = total / sum(piece.targets for piece in pieces)
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"epoch {epoch + 1}: the loss is {mean}; lower lr (now {settings.lr})")
+        model.eval()
+        recall = validate(model)
+        if all(recall > row["recall@10"] for row in history):
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+        history.append({"epoch": epoch + 1, "loss": round(mean, 6), "recall@10": round(recall, 6)})
+        log(f"epoch {epoch + 1}/{settings.epochs}  loss {mean:.4f}  validation recall@10 {recall:.4f}")
+        checkpoints.keep(checkpoint, model, optimiser, best, history)
+    model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def finished(history: list[dict], settings: TigerSettings) -> bool:
+    """All epochs done, or ``patience`` validations without a better one."""
+    if not history:
+        return False
+    best = max(range(len(history)), key=lambda epoch: history[epoch]["recall@10"])
+    return len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience

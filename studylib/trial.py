@@ -1,0 +1,168 @@
+"""One trial, in its own process: ``python -m studylib.trial WORK STORE``.
+
+WORK holds trial.json; the finished trial goes to STORE. It imports torch and nothing heavier.
+"""
+
+import fcntl
+import io
+import json
+import resource
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from studylib import __version__, tokenizers, training
+from studylib.config import TigerSettings, Trial
+from studylib.data import Dataset, Split, load
+from studylib.errors import StudyError
+from studylib.evaluation import Searcher
+from studylib.files import write_bytes
+from studylib.metrics import Ranks
+from studylib.models.baselines import ItemKnn, Popularity, full_ranks
+from studylib.semantic_ids import SemanticIds
+from studylib.trials import FORMAT, Store, index_file, key_of, parse_trial
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a trial found on the test split, read once: ranks, and ranks with seen items left out."""
+
+    every: Ranks
+    unseen: Ranks
+    epochs: list[dict]
+    ids: SemanticIds | None = None
+
+
+def semantic_ids(trial: Trial, data: Dataset) -> SemanticIds:
+    """The IDs that a trial generates: read from an index, or fitted on its features."""
+    if trial.features.startswith("index:"):
+        return SemanticIds.load(index_file(data, trial.features), data.n_items)
+    if trial.features == "none":
+        raise StudyError("features 'none' gives the generator no Semantic IDs; name an encoder, a file or an index")
+    from studylib.encoders import embed
+
+    embeddings = embed(data, trial.features, trial.page, print)
+    return tokenizers.fit(embeddings.matrix, trial.tokenizer, trial.seed)
+
+
+def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
+    """Train and evaluate; a generator leaves its weights and checkpoint in ``work``."""
+    if not isinstance(trial.generator, TigerSettings):
+        return _baseline(trial, data)
+    ids = semantic_ids(trial, data)
+    print(f"semantic ids: {ids.quality()}", flush=True)
+    settings = trial.generator
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = training.build(settings, ids.sizes, trial.seed).to(device)
+    sample = validation_sample(data.valid, settings.validation_users)
+
+    def validate(model) -> float:
+        searcher = Searcher(model, ids, settings.history, settings.beams)
+        return float(searcher.ranks(sample)[0].recall(10).mean())
+
+    epochs = training.train(
+        model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
+        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors",
+    )  # fmt: skip
+    write_bytes(
+        work / "model.safetensors", save({name: value.contiguous() for name, value in model.state_dict().items()})
+    )
+    every, unseen = Searcher(model, ids, settings.history, settings.beams, settings.search).ranks(data.test)
+    return Outcome(every, unseen, epochs, ids)
+
+
+def _baseline(trial: Trial, data: Dataset) -> Outcome:
+    if trial.generator.name == "item-knn":
+        model = ItemKnn(data.training, data.n_items, trial.generator)
+    else:
+        model = Popularity(data.training, data.n_items)
+    histories, targets = data.test.histories, data.test.targets
+    every, unseen = (Ranks.of(full_ranks(model, histories, targets, leave_out)) for leave_out in (False, True))
+    return Outcome(every, unseen, [])
+
+
+def validation_sample(valid: Split, users: int) -> Split:
+    """The same ``users`` users for every trial on a data set, or all of them."""
+    if users >= len(valid):
+        return valid
+    chosen = np.sort(np.random.default_rng(0).permutation(len(valid))[:users])
+    return Split(tuple(valid.histories[user] for user in chosen), valid.targets[chosen])
+
+
+def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
+    """The finished generator of a trial, from the weights it left."""
+    ids, settings = semantic_ids(trial, data), trial.generator
+    model = training.build(settings, ids.sizes, trial.seed)
+    model.load_state_dict(load_file(work / "model.safetensors"))
+    return Searcher(model.eval(), ids, settings.history, settings.beams, settings.search)
+
+
+def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
+    """All that was measured; nothing in it depends on when or how fast it was."""
+    return {
+        "key": key_of(trial, data),
+        "format": FORMAT,
+        "trial": trial.model_dump(mode="json"),
+        "data": {"fingerprint": data.fingerprint, **data.statistics},
+        "versions": {name: version(name) for name in ("torch", "numpy")} | {"studylib": __version__},
+        "semantic_ids": outcome.ids.quality() if outcome.ids else None,
+        "epochs": outcome.epochs,
+        "metrics": outcome.every.means(),
+        "metrics_unseen": outcome.unseen.means(),
+        "ranks": outcome.every.pack(),
+        "ranks_unseen": outcome.unseen.pack(),
+    }
+
+
+@contextmanager
+def locked(file: Path):
+    """Hold a lock that the kernel frees when the process ends, however it ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def main(work: Path, store: Store) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    trial = parse_trial((work / "trial.json").read_text())
+    with locked(work / "lock"):
+        data = load(trial.data)
+        if store.record(key_of(trial, data)) is not None and _weights_are_there(trial, work):
+            print("finished by another runner", flush=True)
+            return
+        began = time.time()
+        outcome = execute(trial, data, work)
+        cost = {
+            "cpu_seconds": round(time.process_time(), 2),
+            "wall_seconds": round(time.time() - began, 2),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+        codes = None
+        if outcome.ids is not None and not trial.features.startswith("index:"):
+            buffer = io.BytesIO()
+            np.save(buffer, outcome.ids.codes.astype(np.uint16), allow_pickle=False)
+            codes = buffer.getvalue()
+        store.write(record_of(trial, data, outcome), cost, codes)
+        (work / "checkpoint.safetensors").unlink(missing_ok=True)
+        print(json.dumps({name: round(value, 4) for name, value in outcome.every.means().items()}), flush=True)
+
+
+def _weights_are_there(trial: Trial, work: Path) -> bool:
+    return not isinstance(trial.generator, TigerSettings) or (work / "model.safetensors").exists()
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), Store(Path(sys.argv[2])))
+    except (StudyError, FloatingPointError) as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(2)
