@@ -1,0 +1,190 @@
+"""Item content in, matrix out: one row an item, cached on disk by content.
+
+A row's key is the sha256 of everything it depends on: the encoder and its version, its weights, the text as drawn or
+the picture's bytes, and for pages the renderer's settings and font. A cache hit loads no model.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from studylib import paths
+from studylib.data.dataset import Dataset
+from studylib.encoders import cache, weights
+from studylib.encoders.registry import Encoder, encoder
+from studylib.errors import StudyError
+from studylib.render import Page, font_digest, render
+
+Say = Callable[[str], None]
+SHUFFLE_SEED = 20260101
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """One vector per item.
+
+    Args:
+        name: the encoder, or "features:..." / "shuffled:...".
+        matrix: float32 [items, dims], finite.
+        provenance: encoder, weights, page settings, shrunk pages, file: what a record needs to say where it is from.
+
+    Raises:
+        StudyError: the matrix is not 2-D, or a row holds NaN or infinity; names the file (or encoder) and the row.
+    """
+
+    name: str
+    matrix: Float[np.ndarray, "items dims"]
+    provenance: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        where = self.provenance.get("file", self.name)
+        matrix = np.asarray(self.matrix)
+        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+            raise StudyError(f"{where}: {matrix.dtype} of shape {matrix.shape}; embeddings are numbers [items, dims]")
+        matrix = matrix.astype(np.float32)
+        bad = ~np.isfinite(matrix).all(axis=1)
+        if bad.any():
+            raise StudyError(
+                f"{where}: row {int(bad.argmax())} holds NaN or infinity ({int(bad.sum())} such row(s)); "
+                "compute that item's vector again"
+            )
+        object.__setattr__(self, "matrix", matrix)
+
+
+def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = print) -> Embeddings:
+    """The embeddings of ``data`` by the encoder ``name``, from the cache as far as they are there.
+
+    Args:
+        name: a name of the registry, "features:<file.npy>", or "shuffled:<name>" (rows permuted, fixed seed).
+        page: how text is drawn, for encoders that read pages; the default page if None.
+        progress: gets one line at a time.
+
+    Raises:
+        StudyError: unknown encoder, weights or content missing, or bad features.
+    """
+    page = page or Page()
+    if name.startswith("features:"):
+        return _features(data, name)
+    if name.startswith("shuffled:"):
+        return _shuffled(embed(data, name.removeprefix("shuffled:"), page, progress), name)
+    row = encoder(name)
+    matrix, provenance = _encoded(data, row, page, progress)
+    if row.columns:
+        matrix = np.concatenate([matrix[:, first:last] for first, last in row.columns], axis=1)
+    if row.centred:
+        matrix = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return Embeddings(name, matrix, provenance)
+
+
+def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np.ndarray, dict]:
+    digest = weights.key(row)
+    if digest is None:
+        digest = weights.load(row).digest  # asks the hub, or says what is missing
+    name = row.raw or row.name
+    settings = f"{name}\0{row.version}\0{digest}\0{json.dumps(row.options, sort_keys=True) if row.options else ''}"
+    if row.reads == "pages":
+        settings += f"{page.model_dump_json()}\0{font_digest()}\0"
+    keys = [sha256(settings.encode() + content).hexdigest() for content in _contents(data, row, page)]
+    model = None
+
+    def encode(items: list[int]) -> np.ndarray:
+        nonlocal model
+        model = model or _load(row)
+        return _rows(data, row, page, model, items)
+
+    found = cache.rows(paths.cache_root() / "embeddings" / name, keys, encode, f"{name} on {data.name}", progress)
+    provenance = {"encoder": row.name, "weights": digest, "items": sha256("".join(keys).encode()).hexdigest()}
+    if row.reads == "pages":
+        shrunk = int((found[:, -1] < page.font_size).sum())
+        provenance |= {"page": page.model_dump(), "shrunk": shrunk}
+        found = found[:, :-1]
+        if model is not None and shrunk:
+            progress(f"{name} on {data.name}: {shrunk} of {data.n_items} pages drawn in a smaller font to fit")
+    return found, provenance
+
+
+def _contents(data: Dataset, row: Encoder, page: Page) -> Sequence[bytes]:
+    """Per item the bytes that the encoder reads, for the cache key."""
+    if row.reads in ("text", "pages"):
+        texts = [_text(data, item) for item in range(data.n_items)]
+    if row.reads == "text":
+        return [text.encode("utf-8", "surrogatepass") for text in texts]
+    if row.reads == "pages":
+        return [
+            "\0".join(page.ordered(data.fields(item), item)).encode("utf-8", "surrogatepass")
+            for item in range(data.n_items)
+        ]
+    if row.reads == "pictures":
+        return [sha256(file.read_bytes()).digest() for file in data.pictures]
+    return [str(item).encode() for item in range(data.n_items)]
+
+
+def _load(row: Encoder) -> Callable:
+    module, function = row.backend.split(".")
+    found = weights.load(row).path
+    return getattr(import_module(f"studylib.encoders.{module}"), function)(found, **row.options)
+
+
+def _rows(data: Dataset, row: Encoder, page: Page, model: Callable, items: list[int]) -> np.ndarray:
+    if row.reads == "text":
+        vectors = model([_text(data, item) for item in items])
+    elif row.reads == "pages":
+        drawn = [render(data.fields(item), page, item) for item in items]
+        vectors = np.asarray(model(drawn), dtype=np.float32)
+        vectors = np.concatenate([vectors, np.array([[one.font_size] for one in drawn], dtype=np.float32)], axis=1)
+    elif row.reads == "pictures":
+        vectors = model([data.pictures[item] for item in items])
+    else:
+        vectors = model(items)
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise StudyError(
+            f"{data.name}: item {items[int(bad.argmax())]}: {row.name} gave NaN or infinity; check the weights"
+        )
+    return vectors
+
+
+def _text(data: Dataset, item: int) -> str:
+    text = data.text(item)
+    if not text.strip():
+        raise StudyError(f"{data.source or data.name}: item {item}: empty text; give it a title or leave the item out")
+    return text
+
+
+def _features(data: Dataset, name: str) -> Embeddings:
+    file = feature_file(data, name.removeprefix("features:"))
+    try:
+        matrix = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise StudyError(f"{file}: not an array that can be read ({error}); save it with numpy.save") from None
+    if not isinstance(matrix, np.ndarray):
+        raise StudyError(f"{file}: an archive of arrays; save the one matrix with numpy.save")
+    if matrix.ndim == 2 and len(matrix) != data.n_items:
+        raise StudyError(f"{file}: {len(matrix)} rows, but {data.name} has {data.n_items} items; row must be item id")
+    return Embeddings(name, matrix, {"file": str(file), "weights": weights.file_digest(file)})
+
+
+def feature_file(data: Dataset, given: str) -> Path:
+    if given.endswith(".npy"):
+        if Path(given).is_file():
+            return Path(given)
+        raise StudyError(
+            f"{given}: no such file; give the path of an .npy file, or a bare name for {data.name}.<name>.npy"
+        )
+    file = (data.folder or Path()) / f"{data.name}.{given}.npy"
+    if data.folder is None or not file.is_file():
+        raise StudyError(
+            f"{file}: no such file; give features:<path to .npy>, or put {file.name} into the data set's folder"
+        )
+    return file
+
+
+def _shuffled(embeddings: Embeddings, name: str) -> Embeddings:
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(len(embeddings.matrix))
+    return Embeddings(name, embeddings.matrix[order], embeddings.provenance | {"shuffled": SHUFFLE_SEED})

@@ -1,0 +1,99 @@
+"""Text encoders: transformers over the tokens of an item's text."""
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from studylib.encoders import pretrained
+
+BATCH = 8
+Rows = Callable[[Sequence[str]], Float[np.ndarray, "items dims"]]
+
+
+def masked_mean(hidden: Float[np.ndarray, "items tokens dims"], real: Bool[np.ndarray, "items tokens"]):
+    """Mean over the real tokens of every text.
+
+    >>> masked_mean(np.array([[[1.0], [3.0], [100.0]]]), np.array([[True, True, False]]))
+    array([[2.]])
+    """
+    weights = real[..., None].astype(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clip(1)
+
+
+def unit_rows(matrix: Float[np.ndarray, "items dims"]) -> Float[np.ndarray, "items dims"]:
+    """Every row divided by its length; a row of zeros stays."""
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(1e-12)
+
+
+def token_mean(folder: Path, family: str = "AutoModel", longest: int = 512, dtype: str = "float32") -> Rows:
+    """Masked mean of the last hidden state, texts cut after ``longest`` tokens (LLaMA, Flan-T5)."""
+    model = pretrained.load(family, folder, dtype=dtype)
+    return _means(model, _tokenizer(folder), longest)
+
+
+def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = 256) -> Rows:
+    """Masked mean, then rows of length one, as sentence-transformers does (MiniLM 256 tokens, MPNet 384)."""
+    means = token_mean(folder, family, longest)
+    return lambda texts: unit_rows(means(texts))
+
+
+def gguf_token_mean(file: Path, longest: int = 512) -> Rows:
+    """Masked mean of a GGUF language model without its token 0, which attends to nothing and drowns the others."""
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch; errors still raise
+        model = pretrained.load("AutoModel", file.parent, gguf_file=file.name)
+    return _means(model, _tokenizer(file.parent, gguf_file=file.name), longest, first=1)
+
+
+def clip_text(folder: Path) -> Rows:
+    """CLIP's projected text embedding; texts are cut after the 77 tokens that it knows."""
+    import torch
+
+    model = pretrained.load("CLIPTextModelWithProjection", folder)
+    tokenizer = _tokenizer(folder)
+    longest = model.config.max_position_embeddings
+
+    def rows(texts):
+        tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        with torch.inference_mode():
+            return model(**tokens.to(model.device)).text_embeds.float().cpu().numpy()
+
+    return rows
+
+
+def _tokenizer(folder: Path, **options):
+    tokenizer = pretrained.load("AutoTokenizer", folder, **options)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # LLaMA has none; padding is masked, so any token does
+    return tokenizer
+
+
+def _means(model, tokenizer, longest: int, first: int = 0) -> Rows:
+    import torch
+
+    def rows(texts):
+        order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), place))  # little padding in a batch
+        found: list[np.ndarray | None] = [None] * len(texts)
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            tokens = tokenizer(
+                [texts[place] for place in batch],
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            ).to(model.device)
+            with torch.inference_mode():
+                hidden = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+            real = tokens.attention_mask.bool().cpu().numpy()
+            if first:
+                real[:, :first] &= real.sum(1, keepdims=True) <= first  # a text of one token keeps it
+            for place, row in zip(batch, masked_mean(hidden.float().cpu().numpy(), real), strict=True):
+                found[place] = row
+        return np.stack(found)
+
+    return rows

@@ -1,0 +1,96 @@
+"""Search along the prefix tree against exact scoring, and what seen items and collisions do to it."""
+
+import numpy as np
+import pytest
+import torch
+
+from studylib.bench import _histories
+from studylib.data import Split
+from studylib.decoding import TensorTree, beam_search, score_all
+from studylib.evaluation import Searcher
+from studylib.models.tiger import Size, Tiger
+from studylib.semantic_ids import SemanticIds
+
+RNG = np.random.default_rng(0)
+UNIQUE = SemanticIds(np.unique(RNG.integers(0, 6, (80, 3)), axis=0), (6, 6, 6))
+COLLIDING = SemanticIds(RNG.integers(0, 3, (40, 3)), (3, 3, 3))
+USERS = [RNG.integers(0, 40, RNG.integers(1, 7)) for _ in range(9)]
+
+
+def generator(ids: SemanticIds) -> Tiger:
+    torch.manual_seed(1)
+    return Tiger(ids.sizes, Size(16, 32, 1, 2, 2, 8), dropout=0.0).eval()
+
+
+@pytest.mark.parametrize("ids", [UNIQUE, COLLIDING], ids=["unique", "colliding"])
+@pytest.mark.parametrize("constrained", [True, False])
+def test_search_with_all_beams_is_exact(ids, constrained):
+    model = generator(ids)
+    items, lengths = _histories(USERS, range(len(USERS)))
+    codes = torch.as_tensor(ids.codes)[items]
+    exact = score_all(model, ids, codes, lengths)
+    found, _ = beam_search(model, TensorTree(ids.tree), codes, lengths, beams=10_000, constrained=constrained)
+    assert (found.leaves >= 0).sum(1).tolist() == [len(ids.tree.group_sizes)] * len(USERS)
+    for user in range(len(USERS)):
+        leaves = found.leaves[user][found.leaves[user] >= 0]
+        torch.testing.assert_close(found.scores[user][found.leaves[user] >= 0], exact[user][leaves], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(exact[user][leaves], exact[user].sort(descending=True).values, rtol=1e-5, atol=1e-5)
+
+
+def test_probabilities_of_a_full_tree_sum_to_one():
+    ids = SemanticIds(np.stack(np.meshgrid(*[np.arange(3)] * 3), -1).reshape(-1, 3), (3, 3, 3))
+    items, lengths = _histories(USERS, range(len(USERS)))
+    scores = score_all(generator(ids), ids, torch.as_tensor(ids.codes)[items % 27], lengths)
+    torch.testing.assert_close(scores.exp().sum(1), torch.ones(len(USERS)), rtol=1e-4, atol=1e-4)
+
+
+def test_narrow_search_finds_a_prefix_of_its_own_kind():
+    """Every leaf of a narrow search exists, is found once, and comes in falling order."""
+    items, lengths = _histories(USERS, range(len(USERS)))
+    found, _ = beam_search(generator(UNIQUE), TensorTree(UNIQUE.tree), torch.as_tensor(UNIQUE.codes)[items], lengths, 5)
+    for leaves, scores in zip(found.leaves.tolist(), found.scores, strict=True):
+        assert len(set(leaves)) == 5
+        assert all(0 <= leaf < len(UNIQUE.codes) for leaf in leaves)
+        assert (scores.diff() <= 0).all()
+
+
+def test_the_batch_a_user_is_in_changes_nothing():
+    searcher = Searcher(generator(UNIQUE), UNIQUE, beams=10)
+    split = Split(tuple(USERS), np.arange(len(USERS)))
+    together = searcher.ranks(split)[0]
+    alone = [searcher.ranks(Split((history,), np.array([user])))[0].first[0] for user, history in enumerate(USERS)]
+    np.testing.assert_array_equal(together.first, alone)
+
+
+def test_seen_items_are_left_out():
+    searcher = Searcher(generator(COLLIDING), COLLIDING, beams=40)
+    for history in USERS:
+        every = [item for item, _ in searcher.recommend(history, 40, seen=True)]
+        unseen = [item for item, _ in searcher.recommend(history, 40)]
+        assert sorted(every) == list(range(40))
+        assert unseen == [item for item in every if item not in history]
+
+
+def test_rank_of_a_shared_id_is_an_expectation_over_its_group():
+    searcher = Searcher(generator(COLLIDING), COLLIDING, beams=40)
+    history = USERS[0]
+    order = [item for item, _ in searcher.recommend(history, 40, seen=True)]
+    groups = COLLIDING.tree.group_sizes[COLLIDING.tree.leaf_of]
+    every, unseen = searcher.ranks(Split((history,) * 40, np.arange(40)))
+    np.testing.assert_array_equal(every.group, groups)
+    for target in range(40):
+        same = np.flatnonzero(COLLIDING.tree.leaf_of == COLLIDING.tree.leaf_of[target])
+        assert every.first[target] == min(order.index(item) for item in same)
+        if target in history:
+            assert unseen.recall(1000)[target] == 0
+        else:
+            assert unseen.group[target] == len(set(same) - set(history))
+
+
+def test_exact_search_ranks_as_full_beams_do():
+    split = Split(tuple(USERS), np.arange(len(USERS)))
+    exact = Searcher(generator(COLLIDING), COLLIDING, search="exact").ranks(split)
+    beams = Searcher(generator(COLLIDING), COLLIDING, beams=1000).ranks(split)
+    for one, other in zip(exact, beams, strict=True):
+        np.testing.assert_array_equal(one.first, other.first)
+        np.testing.assert_array_equal(one.group, other.group)

@@ -1,0 +1,150 @@
+"""Pages: the same bytes every time, nothing outside the margins, and an overflow that is said."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studylib.errors import StudyError
+from studylib.render import CANVAS, Page, _break, _font, _wrap, font_file, render
+
+LONG = ["Stainless steel vernier caliper, 150 mm, 0.02 mm", "graduated both sides, hardened jaws; " * 12]
+
+
+def ink(drawn, threshold=128):
+    """(left, top, right, bottom) of what is darker than ``threshold``."""
+    dark = np.asarray(drawn.image) < threshold
+    rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+
+
+def test_same_bytes_every_time():
+    first, second = render(LONG, Page()), render(LONG, Page())
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.boxes == second.boxes
+
+
+@pytest.mark.parametrize("size", [12, 24, 48])
+@pytest.mark.parametrize("resolution", [256, 1024])
+def test_ink_stays_within_margins(size, resolution):
+    page = Page(font_size=size, resolution=resolution, margin=40)
+    left, top, right, bottom = ink(render(LONG, page))
+    margin = 40 * resolution / CANVAS
+    assert left >= margin - 1
+    assert top >= margin - 1
+    assert right <= resolution - margin + 1
+    assert bottom <= resolution - margin + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Z"]), min_size=1), min_size=1))
+def test_no_line_is_wider_than_the_page_and_no_word_is_lost(words):
+    room = 200
+    lines = _wrap([word for word in words if word.split()], 24, room)
+    assert all(_font(24).getlength(line) <= room + 1 for line in lines if len(line) > 1)
+    assert "".join("".join(lines).split()) == "".join("".join(words).split())
+
+
+def test_words_are_kept_whole_where_they_fit():
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+    lines = _wrap(words, 24, 120)
+    assert " ".join(lines).split() == words
+    assert all(_font(24).getlength(f"{line} {after.split()[0]}") > 120 for line, after in itertools.pairwise(lines))
+
+
+def test_a_word_longer_than_a_line_is_broken_and_whole():
+    pieces = _break("x" * 500, 24, 300)
+    assert "".join(pieces) == "x" * 500
+    assert all(_font(24).getlength(piece) <= 300 for piece in pieces)
+
+
+def test_every_field_starts_a_line_and_every_line_has_a_box_with_its_ink():
+    drawn = render(["Alpha", "Beta", "Gamma"], Page())
+    assert len(drawn.boxes) == 3
+    paper = np.asarray(drawn.image).copy()
+    for left, top, right, bottom in drawn.boxes:
+        assert (paper[top:bottom, left:right] < 128).any()
+        paper[top:bottom, left : right + 1] = 255
+    assert (paper > 128).all()
+
+
+def test_overflow_shrinks_and_says_so():
+    fits, overflows = render(["short"], Page()), render(LONG * 10, Page())
+    assert (fits.shrunk, fits.font_size) == (False, 24)
+    assert overflows.shrunk
+    assert overflows.font_size < 24
+    assert ink(overflows)[3] <= CANVAS - 32 + 1
+    assert not render(LONG * 10, Page(font_size=overflows.font_size)).shrunk
+    assert render(LONG * 10, Page(font_size=overflows.font_size + 1)).shrunk
+
+
+def test_resolution_moves_no_word():
+    large, small = render(LONG, Page()), render(LONG, Page(resolution=256))
+    assert small.image.size == (256, 256)
+    assert len(large.boxes) == len(small.boxes)
+    for one, other in zip(large.boxes, small.boxes, strict=True):
+        assert np.allclose(np.array(one) / 4, other, atol=1)
+
+
+def test_settings_are_really_used():
+    pages = [Page(), Page(font_size=30), Page(margin=64), Page(line_spacing=1.6)]
+    assert len({render(LONG, page).image.tobytes() for page in pages}) == 4
+
+
+def test_shuffled_order_differs_by_item_and_not_by_call():
+    page, fields = Page(field_order="shuffled"), list("ABCDEF")
+    orders = [tuple(page.ordered(fields, item)) for item in range(20)]
+    assert len(set(orders)) > 10
+    assert orders == [tuple(page.ordered(fields, item)) for item in range(20)]
+    assert all(sorted(order) == fields for order in orders)
+
+
+def test_unicode_is_drawn_as_given_and_missing_glyphs_show_a_box():
+    umlaut, plain = render(["Prüfgerät ±0,5 µm ½″"], Page()), render(["Prufgerat +0,5 um 12'"], Page())
+    assert umlaut.image.tobytes() != plain.image.tobytes()
+    missing = render(["漢"], Page())
+    assert missing.image.tobytes() == render(["字"], Page()).image.tobytes()
+    assert (np.asarray(missing.image) < 128).any()
+
+
+def test_font_is_found_without_importing_matplotlib():
+    import subprocess
+    import sys
+
+    code = "import sys, studylib.render as r; assert r.font_file().is_file(); assert 'matplotlib' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert font_file().name == "DejaVuSans.ttf"
+
+
+@pytest.mark.parametrize("fields", [[], [""], ["  ", "\n"]])
+def test_empty_text_is_an_error(fields):
+    with pytest.raises(StudyError, match=r"item 7: no text to draw; give the item a title"):
+        render(fields, Page(), item=7)
+
+
+def test_text_beyond_the_smallest_font_is_an_error():
+    with pytest.raises(StudyError, match=r"item 3: 48000 letters do not fit .* shorten the text"):
+        render(["word" * 12000], Page(), item=3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("resolution", 32),
+        ("resolution", 4096),
+        ("font_size", 2),
+        ("margin", 900),
+        ("line_spacing", 0.2),
+        ("field_order", "random"),
+        ("fontsize", 24),
+        ("font_size", "big"),
+    ],
+)
+def test_bad_settings_name_the_setting_the_value_and_the_known_ones(setting, value):
+    with pytest.raises(StudyError) as error:
+        Page(**{setting: value})
+    assert setting in str(error.value)
+    assert repr(value) in str(error.value)
+    assert "known: resolution, font_size" in str(error.value)
