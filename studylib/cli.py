@@ -34,9 +34,8 @@ def _check(commands) -> None:
         from studylib.data import load
 
         data = load(options.folder)
-        if data.items is not None:
-            data.texts  # noqa: B018  every item must have a text
         print(json.dumps(data.statistics))
+        data.check_texts()
 
     parser.set_defaults(do=do)
 
@@ -61,7 +60,7 @@ def _encoders(commands) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
     def do(options):
-        from studylib.encoders.registry import list_encoders
+        from studylib.encoders.weights import list_encoders
 
         for row in list_encoders():
             if options.json:

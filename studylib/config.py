@@ -38,13 +38,15 @@ class TigerSettings(Settings):
     softmax: Literal["level", "vocabulary"] = "level"
     history: int = Field(50, ge=1)  # items; 000, section 4.1.2
     dropout: float = Field(0.15, ge=0, lt=1)
-    epochs: int = Field(20, ge=1)
-    targets_per_step: int = Field(384, ge=1)
+    epochs: int = Field(40, ge=1)
+    targets: int = Field(1_700_000, ge=1)  # bound over all epochs: a large data set gets fewer of them
+    targets_per_step: int = Field(128, ge=1)
     lr: float = Field(2e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
     weight_decay: float = Field(0.05, ge=0)
-    patience: int = Field(5, ge=1)  # validations without a better Recall@10
+    validate_every: int = Field(2, ge=1)  # epochs
     validation_users: int = Field(2000, ge=1)  # a fixed sample; every user when there are fewer
+    patience: int = Field(6, ge=1)  # validations without a better Recall@10
     beams: int = Field(20, ge=1)
     search: Literal["tree", "free", "exact"] = "tree"
 
@@ -68,16 +70,16 @@ GeneratorSettings = Annotated[TigerSettings | ItemKnnSettings | PopularitySettin
 
 BUDGETS: dict[str, TigerSettings] = {
     "smoke": TigerSettings(
-        d_model=32, d_ff=64, encoder_layers=1, decoder_layers=1, heads=2, d_head=16, epochs=3, targets_per_step=128,
-        lr=5e-3, validation_users=200,
+        d_model=32, d_ff=64, encoder_layers=1, decoder_layers=1, heads=2, d_head=16, epochs=4, lr=5e-3,
+        validation_users=200,
     ),
     "cpu": TigerSettings(),
     # 002, section 4 Setup: 4 + 4 layers, 6 heads, 128 / 1024, Adam 5e-4, weight decay 1e-6, batch 256, sliding windows,
     # early stopping after 10 validations; 000, section 4.1.2: history 50, beam 20. d_head 64 is TIGER's (T5's default).
     "paper": TigerSettings(
         d_model=128, d_ff=1024, encoder_layers=4, decoder_layers=4, heads=6, d_head=64, training="windows",
-        softmax="vocabulary", dropout=0.1, epochs=200, targets_per_step=256, lr=5e-4, warmup=0.01, weight_decay=1e-6,
-        patience=10, validation_users=1_000_000,
+        softmax="vocabulary", dropout=0.1, epochs=200, targets=1_000_000_000, targets_per_step=256, lr=5e-4,
+        warmup=0.01, weight_decay=1e-6, validate_every=1, validation_users=1_000_000, patience=10,
     ),
 }  # fmt: skip
 

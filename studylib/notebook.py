@@ -2,7 +2,7 @@
 
 Papermill takes a misspelt parameter silently and passes YAML's ``1e-3`` as text. So every notebook's parameters are
 fields of one model, ``Parameters``; a notebook's first code after its parameters cell checks them, and ``execute``
-checks them before a kernel starts. A name that another notebook uses is allowed, so that one file of parameters serves all.
+checks them before a kernel starts. A name that another notebook uses is allowed: one file of parameters serves all.
 """
 
 import os
@@ -23,8 +23,8 @@ class Parameters(Settings):
     """All parameters that any notebook takes."""
 
     data: str = "planted"
-    datasets: list[str] = ["planted"]
-    features: list[str] = ["minilm", "ppocr-v6"]
+    datasets: tuple[str, ...] = ("planted",)
+    features: tuple[str, ...] = ("minilm", "ppocr-v6")
     reference: str = "minilm"
     seeds: int = Field(3, ge=1, le=100)
     budget: str = "cpu"

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 
 from studylib import paths
 from studylib.files import write_bytes
-from studylib.methods import COLOURS, HATCHES, KIND_NAMES
+from studylib.methods import COLOURS, HATCHES, KIND_NAMES, method
+from studylib.tables import by_method
 
 STYLE = "studylib.study"
 
@@ -55,6 +56,28 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
         marks[0].set_label("the paper's number (other encoder)")
         handles.append(marks[0])
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def learning_curves(records: Sequence[dict], axis: Axes) -> Axes:
+    """Validation Recall@10 by epoch, mean over seeds, as far as every seed was trained."""
+    styles = ["-", "--", ":", "-."]
+    shown = 0
+    for name, group in by_method(records).items():
+        curves = [[row for row in record["epochs"] if "recall@10" in row] for record in group if record["epochs"]]
+        if not curves:
+            continue
+        shortest = min(map(len, curves))
+        epochs = [row["epoch"] for row in curves[0][:shortest]]
+        what = method(name)
+        mean = np.mean([[row["recall@10"] for row in curve[:shortest]] for curve in curves], axis=0)
+        axis.plot(
+            epochs, mean, styles[shown % 4], color=COLOURS[what.kind], label=what.label,
+            linewidth=1.0 + 0.5 * (shown // 4),
+        )  # fmt: skip
+        shown += 1
+    axis.set(xlabel="epoch", ylabel="validation Recall@10 (mean over seeds)")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
 
 

@@ -40,8 +40,8 @@ def recommendation(
     """One row a method.
 
     Columns: ``method``, ``kind``, ``seeds``; every metric's mean over seeds and ``<metric> sd``; ``<metric> unseen``
-    with seen items left out; ``paper`` (000's number for rows of that kind, if given); and for ``metric`` the difference
-    to the row of ``reference`` with its 95 % interval, p and Holm-corrected p over the table's comparisons.
+    with seen items left out; ``paper`` (000's number for rows of that kind, if given); and for ``metric`` the
+    difference to the row of ``reference`` with its 95 % interval, p and Holm-corrected p over the table's comparisons.
 
     Args:
         reference: features name of the row that the others are compared with.
@@ -71,6 +71,57 @@ def recommendation(
     tested = table["p"].notna()
     table.loc[tested, "p holm"] = holm(table.loc[tested, "p"].tolist())
     return table
+
+
+def semantic_id_quality(records: Sequence[dict]) -> pd.DataFrame:
+    """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds."""
+    rows = []
+    for name, group in by_method(records).items():
+        quality = [record["semantic_ids"] for record in group if record["semantic_ids"]]
+        if not quality:
+            continue
+        errors = [row["relative_error"][-1] for row in quality if row["relative_error"]]
+        rows.append(
+            {
+                "method": method(name).label,
+                "codes used": _levels(quality, "usage", "{:.0f}"),
+                "perplexity": _levels(quality, "perplexity", "{:.1f}"),
+                "relative error": round(float(np.mean(errors)), 4) if errors else None,
+                "collision rate": round(float(np.mean([row["collision_rate"] for row in quality])), 4),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _levels(quality: Sequence[dict], name: str, form: str) -> str:
+    return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
+
+
+def findings(table: pd.DataFrame, reference: str, metric: str = "recall@10") -> list[str]:
+    """What a recommendation table shows, in sentences that its numbers alone decide."""
+    label = method(reference).label
+    base = table.loc[table["method"] == label].iloc[0]
+    lines = []
+    for _, row in table[table["kind"] != "baseline"].iterrows():
+        if row["method"] == label:
+            continue
+        if row["p holm"] < 0.05:
+            verdict = "better than" if row["difference"] > 0 else "worse than"
+        else:
+            verdict = "not told apart from"
+        lines.append(
+            f"{row['method']} is {verdict} {label}: {row['difference']:+.4f} {_title(metric)} "
+            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / base[metric]:+.1%}, p {row['p holm']:.4f}."
+        )
+    content = table[~table["kind"].isin(["baseline", "control"])]
+    best, knn = content.loc[content[metric].idxmax()], table[table["method"] == method("none", "item-knn").label]
+    if len(knn):
+        relation = "above" if best[metric] > knn.iloc[0][metric] else "below"
+        lines.append(
+            f"The best row, {best['method']} ({best[metric]:.4f}), is {relation} item-kNN "
+            f"({knn.iloc[0][metric]:.4f}), which reads no content at all."
+        )
+    return lines
 
 
 def _names(record: dict) -> tuple[str, str]:

@@ -149,7 +149,7 @@ def train(
             with the same weights, because every epoch draws from its own seed.
 
     Returns:
-        One dict an epoch: ``epoch, loss, recall@10``.
+        One dict an epoch: ``epoch, loss`` and, where it was validated, ``recall@10``.
 
     Raises:
         FloatingPointError: the loss is not finite; nothing is kept of that epoch.
@@ -157,11 +157,12 @@ def train(
     windows = settings.training == "windows"
     pieces = (window_pieces if windows else one_pass_pieces)(sequences, settings.history)
     steps_per_epoch = sum(1 for _ in batches(pieces, settings.targets_per_step, np.random.default_rng(0)))
-    steps = settings.epochs * steps_per_epoch
+    epochs = planned_epochs(settings, pieces)
+    steps = epochs * steps_per_epoch
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     best = {name: value.clone() for name, value in model.state_dict().items()}
     history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best)
-    while not finished(history, settings):
+    while not finished(history, epochs, settings.patience):
         epoch = len(history)
         order = np.random.default_rng([seed, epoch])
         torch.manual_seed(seed * 1_000_003 + epoch)
@@ -181,21 +182,31 @@ def train(
         mean = total / sum(piece.targets for piece in pieces)
         if not math.isfinite(mean):
             raise FloatingPointError(f"epoch {epoch + 1}: the loss is {mean}; lower lr (now {settings.lr})")
-        model.eval()
-        recall = validate(model)
-        if all(recall > row["recall@10"] for row in history):
-            best = {name: value.clone() for name, value in model.state_dict().items()}
-        history.append({"epoch": epoch + 1, "loss": round(mean, 6), "recall@10": round(recall, 6)})
-        log(f"epoch {epoch + 1}/{settings.epochs}  loss {mean:.4f}  validation recall@10 {recall:.4f}")
+        row = {"epoch": epoch + 1, "loss": round(mean, 6)}
+        if (epoch + 1) % settings.validate_every == 0 or epoch + 1 == epochs:
+            model.eval()
+            row["recall@10"] = round(validate(model), 6)
+            if all(row["recall@10"] > before["recall@10"] for before in validated(history)):
+                best = {name: value.clone() for name, value in model.state_dict().items()}
+        history.append(row)
+        log(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {row[name]:.4f}" for name in list(row)[1:]))
         checkpoints.keep(checkpoint, model, optimiser, best, history)
     model.load_state_dict(best)
     model.eval()
     return history
 
 
-def finished(history: list[dict], settings: TigerSettings) -> bool:
+def planned_epochs(settings: TigerSettings, pieces: list[Piece]) -> int:
+    """``epochs``, or as many as ``targets`` allows, at least one."""
+    return max(1, min(settings.epochs, settings.targets // sum(piece.targets for piece in pieces)))
+
+
+def validated(history: list[dict]) -> list[dict]:
+    """The epochs after which the validation split was looked at."""
+    return [row for row in history if "recall@10" in row]
+
+
+def finished(history: list[dict], epochs: int, patience: int) -> bool:
     """All epochs done, or ``patience`` validations without a better one."""
-    if not history:
-        return False
-    best = max(range(len(history)), key=lambda epoch: history[epoch]["recall@10"])
-    return len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience
+    recalls = [row["recall@10"] for row in validated(history)]
+    return len(history) >= epochs or (len(recalls) - 1 - recalls.index(max(recalls)) >= patience if recalls else False)

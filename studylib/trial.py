@@ -64,7 +64,7 @@ def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
     sample = validation_sample(data.valid, settings.validation_users)
 
     def validate(model) -> float:
-        searcher = Searcher(model, ids, settings.history, settings.beams)
+        searcher = Searcher(model, ids, settings.history, min(settings.beams, 10))  # as many as Recall@10 needs
         return float(searcher.ranks(sample)[0].recall(10).mean())
 
     epochs = training.train(

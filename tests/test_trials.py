@@ -1,0 +1,258 @@
+"""The store and the runner: nothing finished is lost or run again, nothing half-written is believed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from studylib import trials
+from studylib.config import BUDGETS, Trial, trial
+from studylib.data import atomic, load
+from studylib.errors import StudyError
+from studylib.trial import record_of, semantic_ids, trained, validation_sample
+from studylib.trials import Store, key_of, run, run_in_process, work_folder
+from tests.conftest import toy
+
+TINY = {"d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1}
+QUICK = {**TINY, "epochs": 3, "lr": 1e-2, "targets_per_step": 16, "validate_every": 1, "patience": 99}
+TOKENIZER = {"codes": 8, "levels": 2, "dims": 2}
+
+
+def quick(seed: int = 0, **generator) -> Trial:
+    return trial(data="Toy", features="features:circle", tokenizer=TOKENIZER, generator=QUICK | generator, seed=seed)
+
+
+def read(store: Store, key: str) -> bytes:
+    return (store.folder(key) / "record.json").read_bytes()
+
+
+def test_a_planted_rule_is_learnt(folders):
+    record = run([quick(epochs=40)])[0]
+    assert record["metrics"]["recall@5"] > 0.5  # chance: 5 of 40
+    assert record["metrics_unseen"]["recall@5"] >= record["metrics"]["recall@5"]
+    assert record["semantic_ids"]["collision_rate"] == 0
+    assert json.loads((Store.default().folder(record["key"]) / "cost.json").read_text())["cpu_seconds"] > 0
+
+
+def test_baselines_on_the_planted_rule(folders):
+    knn, popularity = run([trial(data="Toy", generator={"name": name}) for name in ("item-knn", "popularity")])
+    assert knn["metrics_unseen"]["recall@5"] > 0.9
+    assert popularity["metrics"]["recall@10"] < 0.6
+
+
+def test_same_config_same_bytes_and_finished_trials_start_no_process(folders, monkeypatch):
+    store = Store.default()
+    first = run([quick()])[0]
+    bytes_before = read(store, first["key"])
+    monkeypatch.setattr(trials, "run_in_process", lambda *_: pytest.fail("a finished trial was run again"))
+    assert run([quick()])[0]["metrics"] == first["metrics"]
+    monkeypatch.undo()
+    for name in ("RESULTS", "CACHE"):
+        os.environ[f"STUDY_{name}"] = str(folders / f"other_{name}")
+    os.environ["STUDY_DATA"] = str(folders / "data")
+    again = run([quick()])[0]
+    assert read(Store.default(), again["key"]) == bytes_before
+    for name in ("RESULTS", "CACHE", "DATA"):
+        del os.environ[f"STUDY_{name}"]
+
+
+def test_the_key_depends_on_config_data_and_features_alone(folders):
+    data = load("Toy")
+    key = key_of(quick(), data)
+    assert key == key_of(trials.parse_trial(quick().model_dump_json()), load("Toy"))
+    assert key != key_of(quick(seed=1), data)
+    assert key != key_of(quick(lr=1e-3), data)
+    features = np.load(data.folder / "Toy.circle.npy")
+    np.save(data.folder / "Toy.circle.npy", features[::-1])
+    assert key != key_of(quick(), data)
+    np.save(data.folder / "Toy.circle.npy", features)
+    atomic.write(toy(seed=1), data.folder)
+    assert key != key_of(quick(), load("Toy"))
+
+
+def kill_after(marker: str, command: list[str], log) -> None:
+    """Start a trial's process and SIGKILL it once its log holds ``marker``."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    deadline = time.monotonic() + 120
+    while marker not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, "the trial never got that far"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_trial_goes_on_to_the_same_record(folders):
+    spec, data, store = quick(epochs=12), load("Toy"), Store.default()
+    key = key_of(spec, data)
+    work = work_folder(key)
+    trials.write_bytes(work / "trial.json", spec.model_dump_json().encode())
+    command = [sys.executable, "-m", "studylib.trial", str(work), str(store.root)]
+    kill_after("epoch 3/12", command, folders / "killed.log")
+    assert (work / "checkpoint.safetensors").exists()
+    assert store.record(key) is None
+    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    resumed = read(store, key)
+    assert "epoch 1/12" not in (work / "log.txt").read_text()
+    assert not (work / "checkpoint.safetensors").exists()
+    for file in work.iterdir():
+        file.unlink()
+    (store.folder(key) / "record.json").unlink()
+    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    assert read(store, key) == resumed
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_again(folders):
+    spec, data, store = quick(epochs=2), load("Toy"), Store.default()
+    key = key_of(spec, data)
+    trials.write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
+    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    log = (work_folder(key) / "log.txt").read_text()
+    assert "damaged checkpoint" in log
+    assert "epoch 1/2" in log
+
+
+def test_two_runners_train_each_trial_once(folders):
+    specs = [quick(seed=seed) for seed in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: run(specs, jobs=2), range(2))
+    assert [record["key"] for record in one] == [record["key"] for record in other]
+    for record in one:
+        assert (work_folder(record["key"]) / "log.txt").read_text().count("semantic ids:") == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: raw.replace(b'"users": 60', b'"users": 61')]
+)
+def test_a_damaged_record_is_named_and_run_again(folders, capsys, damage):
+    store = Store.default()
+    record = run([trial(data="Toy", generator={"name": "item-knn"})])[0]
+    file = store.folder(record["key"]) / "record.json"
+    whole = file.read_bytes()
+    assert damage(whole) != whole
+    file.write_bytes(damage(whole))
+    assert store.record(record["key"]) is None
+    assert f"{file}: damaged record" in capsys.readouterr().out
+    run([trial(data="Toy", generator={"name": "item-knn"})])
+    assert file.read_bytes() == whole
+
+
+def test_one_failing_trial_fails_alone_and_names_its_log(folders):
+    bad = trial(data="Toy", features="features:circle", tokenizer=TOKENIZER | {"codes": 100}, generator=QUICK)
+    with pytest.raises(StudyError) as error:
+        run([quick(), bad], jobs=2)
+    assert "1 of 2 trials failed" in str(error.value)
+    assert "log.txt" in str(error.value)
+    assert "40 items cannot fill 100 codes" in str(error.value)
+    assert Store.default().record(key_of(quick(), load("Toy"))) is not None
+
+
+def test_changing_test_items_changes_nothing_that_was_learnt(folders):
+    """Leakage: weights, tokenizer and counts are the same whatever the test items are."""
+    learnt = []
+    for change in (0, 7):
+        data = toy()
+        moved = tuple(np.append(sequence[:-1], (sequence[-1] + change) % 40) for sequence in data.sequences)
+        atomic.write(type(data)("Toy", data.users, moved, 40, data.items), folders / "data" / "Toy")
+        loaded = load("Toy")
+        record = run([quick()])[0]
+        searcher = trained(quick(), loaded, work_folder(record["key"]))
+        knn = trials_of_baseline(loaded)
+        learnt.append((searcher.model.state_dict(), searcher.ids.codes, knn, record["epochs"], record["metrics"]))
+    (weights, codes, knn, epochs, metrics), (weights_2, codes_2, knn_2, epochs_2, metrics_2) = learnt
+    assert all((weights[name] == weights_2[name]).all() for name in weights)
+    assert (codes == codes_2).all()
+    assert (knn[0] == knn_2[0]).all()
+    assert (knn[1] != knn_2[1]).nnz == 0
+    assert epochs == epochs_2
+    assert metrics != metrics_2
+
+
+def trials_of_baseline(data):
+    from studylib.config import ItemKnnSettings
+    from studylib.models.baselines import ItemKnn
+
+    knn = ItemKnn(data.training, data.n_items, ItemKnnSettings())
+    return knn.popularity, knn.similarity
+
+
+def test_changing_validation_items_changes_no_training_target(folders):
+    data = toy()
+    moved = tuple(np.concatenate([s[:-2], (s[-2:] + 11) % 40]) for s in data.sequences)
+    other = type(data)("Toy", data.users, moved, 40, data.items)
+    assert all((a == b).all() for a, b in zip(data.training, other.training, strict=True))
+    assert [(h.tolist(), t) for h, t in data.windows()] == [(h.tolist(), t) for h, t in other.windows()]
+
+
+def test_reading_without_training_needs_no_data(folders, monkeypatch):
+    record = run([quick()])[0]
+    monkeypatch.setenv("STUDY_DATA", str(folders / "nowhere"))
+    assert run([quick()], train=False)[0] == record
+    with pytest.raises(StudyError, match=r"0 finished trials of Toy features:circle tiger seed 5.*train: true"):
+        run([quick(seed=5)], train=False)
+
+
+def test_a_trial_process_imports_nothing_heavy():
+    code = "import sys, studylib.trial; print([m for m in ('transformers','timm','sklearn','scipy','pandas','matplotlib') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_validation_sample_is_the_same_for_all(folders):
+    valid = load("Toy").valid
+    assert validation_sample(valid, 1000) is valid
+    one, other = validation_sample(valid, 10), validation_sample(valid, 10)
+    assert one.targets.tolist() == other.targets.tolist()
+    assert len(one) == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"data": "Toy", "sede": 1}, "unknown setting 'sede'"),
+        ({"data": "Toy", "budget": "huge"}, "'huge' is none of smoke, cpu, paper"),
+        ({"data": "Toy", "seed": -1}, "setting 'seed'"),
+        ({"data": "Toy", "generator": {"lr": "fast"}}, "setting 'generator.tiger.lr'"),
+        ({"data": "Toy", "generator": {"layers": 3}}, "unknown setting 'generator.tiger.layers'"),
+        ({"data": "Toy", "tokenizer": {"codes": 1}}, "setting 'tokenizer.codes'"),
+        ({"data": "Toy", "generator": {"name": "lstm"}}, "setting 'generator'"),
+        ({"data": "Toy", "generator": {"dropout": 1.0}}, "setting 'generator.tiger.dropout'"),
+    ],
+)
+def test_settings_that_do_not_exist_or_fit(settings, complaint):
+    with pytest.raises(StudyError) as error:
+        trial(**settings)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_index_and_features_are_named(folders):
+    with pytest.raises(StudyError, match=r"index:lost: no such index; looked for .*Toy.lost.json"):
+        key_of(trial(data="Toy", features="index:lost"), load("Toy"))
+    with pytest.raises(StudyError, match=r"Toy.lost.npy: no such file"):
+        key_of(trial(data="Toy", features="features:lost"), load("Toy"))
+    with pytest.raises(StudyError, match="names? an encoder"):
+        semantic_ids(trial(data="Toy"), load("Toy"))
+
+
+def test_budgets_differ_in_size():
+    assert BUDGETS["smoke"].d_model < BUDGETS["cpu"].d_model < BUDGETS["paper"].d_model
+    assert BUDGETS["paper"].training == "windows"
+
+
+def test_a_record_holds_no_time(folders):
+    from studylib.metrics import Ranks
+    from studylib.trial import Outcome
+
+    data = load("Toy")
+    outcome = Outcome(Ranks.of([0] * 60), Ranks.of([0] * 60), [])
+    spec = trial(data="Toy", generator={"name": "popularity"})
+    assert record_of(spec, data, outcome) == record_of(spec, data, outcome)
+    assert not {"cpu_seconds", "wall_seconds", "date"} & set(record_of(spec, data, outcome))
