@@ -14,9 +14,9 @@ from types import ModuleType
 import yaml
 from pydantic import Field, field_validator
 
-from studylib.config import BUDGETS, Settings, Trial, checked, trial
+from studylib.config import BUDGETS, Trial, trial
 from studylib.errors import StudyError
-from studylib.render import Page
+from studylib.settings import Settings, checked
 
 
 class Parameters(Settings):
@@ -26,8 +26,10 @@ class Parameters(Settings):
     datasets: tuple[str, ...] = ("planted",)
     features: tuple[str, ...] = ("minilm", "ppocr-v6")
     reference: str = "minilm"
+    codes: int = Field(256, ge=2)
     seeds: int = Field(3, ge=1, le=100)
     budget: str = "cpu"
+    generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
     jobs: int = Field(0, ge=0)
     train: bool = True
 
@@ -41,7 +43,14 @@ class Parameters(Settings):
     def trials(self) -> list[Trial]:
         """One trial per kind of features and seed, then the two baselines, which have no seed to vary."""
         content = [
-            trial(data=self.data, features=features, budget=self.budget, seed=seed, page=Page())
+            trial(
+                data=self.data,
+                features=features,
+                tokenizer={"codes": self.codes},
+                generator=self.generator,
+                budget=self.budget,
+                seed=seed,
+            )
             for features in self.features
             for seed in range(self.seeds)
         ]

@@ -21,10 +21,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from studylib import paths
-from studylib.config import Trial, checked
+from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
+from studylib.settings import checked
 
 FORMAT = 1  # raise it when a change of code changes what a config means: older records then no longer answer for it
 TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again

@@ -33,7 +33,9 @@ def test_search_with_all_beams_is_exact(ids, constrained):
     assert (found.leaves >= 0).sum(1).tolist() == [len(ids.tree.group_sizes)] * len(USERS)
     for user in range(len(USERS)):
         leaves = found.leaves[user][found.leaves[user] >= 0]
-        torch.testing.assert_close(found.scores[user][found.leaves[user] >= 0], exact[user][leaves], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            found.scores[user][found.leaves[user] >= 0], exact[user][leaves], rtol=1e-5, atol=1e-5
+        )
         torch.testing.assert_close(exact[user][leaves], exact[user].sort(descending=True).values, rtol=1e-5, atol=1e-5)
 
 

@@ -215,7 +215,7 @@ def _dataset(name, users, items, asins, texts, source) -> Dataset:
 
 
 def read_metadata(file: Path, release: Release, wanted: set[str]) -> dict[str, dict[str, str]]:
-    """Per wanted item its text fields; an item without a title is left out, of two lines the first with one is taken."""
+    """Per wanted item its text fields; items without a title are left out, of two lines the first with one counts."""
     texts: dict[str, dict[str, str]] = {}
     checked = False
     for number, row in _rows(file):
@@ -333,7 +333,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict]]:
             ) from None
         if not isinstance(row, dict):
             raise StudyError(
-                f"{file}: line {number}: holds a {type(row).__name__}, not an object; one {{column: value}} a line is wanted"
+                f"{file}: line {number}: holds a {type(row).__name__}, not an object; write one {{column: value}} a line"
             )
         yield number, row
 

@@ -1,0 +1,189 @@
+"""The embedded data set: products and users generated from a seed, so that the truth is known.
+
+Every product has a text group (what kind of thing its description says it is), an image group (the shape and colour of
+its picture) and a hidden successor (a product that is bought after it for no reason that shows). A user's next product
+follows, in proportions that the knobs give, from the last product's text, its picture, or its hidden successor; what is
+left is popularity. An analysis that cannot recover these proportions is broken.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pydantic import Field, model_validator
+
+from studylib import paths
+from studylib.data import atomic
+from studylib.data.dataset import Dataset
+from studylib.settings import Settings
+
+VERSION = 1  # raise it when the same knobs give other data
+CAUSES = ("text", "image", "collaborative", "popularity")
+
+# Kind of product, category, and a description with places for d (size), l (length), n (pieces).
+KINDS = (
+    ("hex bolt", "Fasteners", "DIN 933 hex bolt M{d} x {l} mm, A2-70 SS, fully threaded, {n} pcs/pkg"),
+    ("O-ring", "Seals", "NBR O-ring, ID {l} mm, CS {d} mm, 70 Shore A, -30/+100 °C, pack of {n}"),
+    ("ball bearing", "Bearings", "Deep groove ball bearing 60{d:02d}-2RS, bore {d} mm, OD {l} mm, ABEC-3, qty {n}"),
+    ("metal film resistor", "Electronics", "Metal film resistor {l} kohm, 1/{d} W, 1 % tol, TO-92 tape, {n} pcs"),
+    ("3D printer filament", "Printing", "PLA filament 1.{l} mm, {d}.0 kg spool, 190-220 °C, dim. acc. +/- 0.0{n} mm"),
+    ("nitrile gloves", "Safety", "Nitrile exam gloves, {d} mil, size {l}, powder free, AQL 1.5, box of {n}"),
+    ("digital caliper", "Measuring", "Digital caliper 0-{l} mm / {d} in, res. 0.01 mm, LCD, IP54, {n} x LR44"),
+    ("epoxy adhesive", "Adhesives", "Two-part epoxy, {l} ml syringe, mix 1:{d}, pot life {n} min, shear 22 MPa"),
+    ("LED strip", "Lighting", "LED strip {l} W/m, {d} m reel, 6500 K, 24 VDC, IP65, CRI >{n}"),
+    ("copper wire", "Cable", "Enamelled copper wire AWG {d}, {l} g spool, class H 180 °C, {n} m"),
+    ("glass beaker", "Labware", "Borosilicate beaker {l} ml, low form, DIN 12331, grad. {d} ml, set of {n}"),
+    ("sanding disc", "Abrasives", "Hook & loop sanding disc {l} mm, {d} holes, P{n} grit, alumina, C-wt paper"),
+)
+COLOURS = ((200, 60, 50), (60, 130, 200), (80, 170, 90), (230, 170, 40))
+SHAPES = ("disc", "square", "triangle")
+
+
+class Knobs(Settings):
+    """What the generator is told. What ``text``, ``image`` and ``collaborative`` leave of 1 is popularity.
+
+    ``correlation``: share of products whose image group is that of their text instead of a random one.
+    """
+
+    users: int = Field(800, ge=10, le=100_000)
+    items: int = Field(300, ge=24, le=10_000)
+    text: float = Field(0.4, ge=0, le=1)
+    image: float = Field(0.25, ge=0, le=1)
+    collaborative: float = Field(0.2, ge=0, le=1)
+    correlation: float = Field(0.2, ge=0, le=1)
+    shortest: int = Field(6, ge=3)
+    longest: int = Field(14, ge=3)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _proportions(self):
+        if self.text + self.image + self.collaborative > 1 + 1e-9:
+            raise ValueError("text + image + collaborative must not exceed 1")
+        if not self.shortest <= self.longest <= self.items // 2:
+            raise ValueError("shortest <= longest <= items / 2 must hold")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Per item its groups (0..11) and hidden successor; per user the cause of every step but the first."""
+
+    text_group: np.ndarray
+    image_group: np.ndarray
+    successor: np.ndarray
+    causes: list[list[int]]
+
+
+def generate(knobs: Knobs) -> tuple[Dataset, list[Image.Image], Truth]:
+    """Products, their pictures and the users' sequences; the same knobs give the same bytes."""
+    rng = np.random.default_rng([VERSION, knobs.seed])
+    text_group = rng.permutation(np.arange(knobs.items) % len(KINDS))
+    alike = rng.random(knobs.items) < knobs.correlation
+    image_group = np.where(alike, text_group, rng.integers(0, len(KINDS), knobs.items))
+    circle = rng.permutation(knobs.items)  # one round trip through all items: nobody is his own successor
+    successor = np.empty(knobs.items, dtype=np.int64)
+    successor[circle] = np.roll(circle, -1)
+    popularity = (1 + rng.permutation(knobs.items)) ** -0.6
+    items = tuple(_description(rng, int(group), item) for item, group in enumerate(text_group))
+    pictures = [_picture(rng, int(group)) for group in image_group]
+    truth = Truth(text_group, image_group, successor, [])
+    proportions = np.array([knobs.text, knobs.image, knobs.collaborative])
+    proportions = np.append(proportions, max(0.0, 1 - proportions.sum()))
+    sequences = []
+    for _ in range(knobs.users):
+        sequence, causes = _walk(rng, knobs, truth, popularity, proportions / proportions.sum())
+        sequences.append(sequence)
+        truth.causes.append(causes)
+    users = tuple(f"u{user}" for user in range(knobs.users))
+    keys = tuple(f"P{item:05d}" for item in range(knobs.items))
+    return Dataset("planted", users, tuple(sequences), knobs.items, items, keys), pictures, truth
+
+
+def _walk(rng, knobs: Knobs, truth: Truth, popularity: np.ndarray, proportions: np.ndarray):
+    """One user: items without repetition, and what caused each step."""
+    free = np.ones(knobs.items, dtype=bool)
+    sequence, causes = [int(rng.choice(knobs.items, p=popularity / popularity.sum()))], []
+    free[sequence[0]] = False
+    for _ in range(rng.integers(knobs.shortest, knobs.longest + 1) - 1):
+        last, cause = sequence[-1], int(rng.choice(len(CAUSES), p=proportions))
+        wanted = {
+            "text": truth.text_group == (truth.text_group[last] + 1) % len(KINDS),
+            "image": truth.image_group == truth.image_group[last],
+            "collaborative": np.arange(knobs.items) == truth.successor[last],
+            "popularity": np.ones(knobs.items, dtype=bool),
+        }[CAUSES[cause]]
+        if not (wanted & free).any():  # all such items had already: then, and only then, popularity decides
+            cause, wanted = CAUSES.index("popularity"), np.ones(knobs.items, dtype=bool)
+        weight = popularity * (wanted & free)
+        sequence.append(int(rng.choice(knobs.items, p=weight / weight.sum())))
+        causes.append(cause)
+        free[sequence[-1]] = False
+    return np.array(sequence, dtype=np.int64), causes
+
+
+def _description(rng, group: int, item: int) -> dict[str, str]:
+    kind, category, form = KINDS[group]
+    size, length, pieces = int(rng.integers(2, 13)), int(rng.integers(10, 121)), int(rng.integers(2, 101))
+    brand = ("Norvik", "ACMEX", "Tolland", "K&R", "Ferro-X")[int(rng.integers(5))]
+    return {
+        "title": f"{brand} {kind} {size}-{length}",
+        "brand": brand,
+        "categories": f"Industrial, {category}",
+        "description": f"{form.format(d=size, l=length, n=pieces)}. Part no. {brand[:2].upper()}{item:04d}.",
+    }
+
+
+def _picture(rng, group: int, side: int = 128) -> Image.Image:
+    """A shape in a colour; place, size and shade vary, shape and colour are the image group."""
+    picture = Image.new("RGB", (side, side), (245, 245, 242))
+    draw = ImageDraw.Draw(picture)
+    shade = rng.integers(-18, 19, 3)
+    colour = tuple(int(value) for value in np.clip(np.array(COLOURS[group % len(COLOURS)]) + shade, 0, 255))
+    radius, x, y = int(rng.integers(30, 46)), int(rng.integers(52, 77)), int(rng.integers(52, 77))
+    shape = SHAPES[group // len(COLOURS)]
+    if shape == "disc":
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    elif shape == "square":
+        draw.rectangle((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    else:
+        draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=colour)
+    return picture
+
+
+def write(folder: Path, knobs: Knobs | None = None) -> Path:
+    """Write the data set into ``folder``, which appears whole or not at all; a folder that is there is kept.
+
+    Beside the usual files: planted.truth.json with the groups, successors and causes.
+    """
+    if folder.exists():
+        return folder
+    data, pictures, truth = generate(knobs or Knobs())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".planted-", dir=folder.parent))
+    try:
+        atomic.write(data, partial)
+        (partial / "images").mkdir()
+        for item, picture in enumerate(pictures):
+            picture.save(partial / "images" / f"{item}.png")
+        facts = {name: getattr(truth, name).tolist() for name in ("text_group", "image_group", "successor")}
+        facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
+        (partial / "planted.truth.json").write_text(json.dumps(facts))
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():  # otherwise another process was first, and wrote the same bytes
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def load(knobs: Knobs | None = None) -> Dataset:
+    """The data set of these knobs, from the cache; generated there if it is not."""
+    knobs = knobs or Knobs()
+    name = sha256(f"{VERSION}{knobs.model_dump_json()}".encode()).hexdigest()[:12]
+    return atomic.read(write(paths.cache_root() / "data" / name / "planted", knobs))
