@@ -34,7 +34,7 @@ class TigerSettings(Settings):
     training: Literal["one-pass", "windows"] = "one-pass"
     softmax: Literal["level", "vocabulary"] = "level"
     history: int = Field(50, ge=1)  # items; 000, section 4.1.2
-    dropout: float = Field(0.15, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(40, ge=1)
     targets: int = Field(1_700_000, ge=1)  # bound over all epochs: a large data set gets fewer of them
     targets_per_step: int = Field(128, ge=1)

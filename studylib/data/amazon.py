@@ -333,7 +333,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict]]:
             ) from None
         if not isinstance(row, dict):
             raise StudyError(
-                f"{file}: line {number}: holds a {type(row).__name__}, not an object; write one {{column: value}} a line"
+                f"{file}: line {number}: holds a {type(row).__name__}, not an object; give one object a line"
             )
         yield number, row
 

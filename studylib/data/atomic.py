@@ -154,7 +154,7 @@ def _sequences(file: Path) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
             raise StudyError(f"{file}: user {user!r}: expected a list of item ids, found {type(sequence).__name__}")
         for item in sequence:
             if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**31:
-                raise StudyError(f"{file}: user {user!r}: {item!r} is not an item id (a whole number from 0)")
+                raise StudyError(f"{file}: user {user!r}: {item!r} is not an item id; write whole numbers from 0")
         sequences.append(np.array(sequence, dtype=np.int64))
     return tuple(table), tuple(sequences)
 
@@ -180,13 +180,13 @@ def _items(file: Path) -> tuple[dict[str, str], ...]:
         row = {name: _text(file, item, name, fields[name]) for name in FIELDS if name in fields}
         attributes = fields.get("attributes") or {}
         if not isinstance(attributes, dict):
-            raise StudyError(f"{file}: item {item}: 'attributes' must be an object of name: value")
+            raise StudyError(
+                f"{file}: item {item}: 'attributes' is {type(attributes).__name__}; make it an object of name: value"
+            )
         taken = sorted(set(attributes) & set(FIELDS))
         if taken:
             raise StudyError(f"{file}: item {item}: attribute {taken[0]!r} has a field's name; rename the attribute")
         row |= {name: _text(file, item, name, value) for name, value in attributes.items()}
-        if not any(value.strip() for value in row.values()):
-            raise StudyError(f"{file}: item {item}: empty text; an item needs at least a title to be drawn or encoded")
         items.append(row)
     return tuple(items)
 

@@ -1,0 +1,85 @@
+"""The house: dependencies agree, the command line is polite, tables and figures are what they say."""
+
+import json
+import re
+import tomllib
+
+import numpy as np
+import pytest
+import yaml
+
+from studylib import paths, tables
+from studylib.analysis.significance import compare
+from studylib.cli import main
+from studylib.metrics import Ranks
+
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_yml_is_a_door_to_pyproject():
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", next(line for line in pip if line.startswith("-e")))[1].split(",")
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+    others = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    assert sorted(re.split(r"[=<>]", entry)[0] for entry in others) == ["pip", "python"]
+
+
+def test_constraints_fit_the_dependencies():
+    lines = (paths.ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines if "==" in line}
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["encoders"]
+    assert {re.split(r"[=<>\[]", entry)[0].lower() for entry in wanted} <= pinned
+
+
+def test_check_prints_statistics_as_json(folders, capsys):
+    assert main(["check", str(folders / "data" / "Toy")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == ["users", "items", "interactions", "mean_length", "mean_words"]
+    assert printed["users"] == 60
+
+
+def test_bad_input_is_one_line_and_status_2(folders, capsys):
+    for arguments in (["check", "nowhere"], ["recommend", "0123"], ["bench", "train", "--data-set", "nowhere"]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("study: error: ")
+        assert error.count("\n") == 1
+
+
+def test_encoders_are_listed(capsys):
+    assert main(["encoders", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = {row["name"] for row in rows}
+    assert {"minilm", "ppocr-v6", "efficientnet-lite0", "pixels", "random-crnn", "deepseek-ocr", "donut-base"} <= names
+    assert all(row["available"] or row["why"] for row in rows)
+
+
+def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> dict:
+    found = Ranks.of(ranks)
+    return {
+        "trial": {"features": features, "seed": seed, "generator": {"name": generator}},
+        "metrics": found.means(), "metrics_unseen": found.means(), "ranks": found.pack(), "ranks_unseen": found.pack(),
+        "semantic_ids": None,
+    }  # fmt: skip
+
+
+def test_a_table_says_what_its_records_say():
+    rng = np.random.default_rng(0)
+    good = [record("minilm", seed, rng.integers(0, 12, 400).tolist()) for seed in range(3)]
+    poor = [record("random", seed, rng.integers(0, 40, 400).tolist()) for seed in range(3)]
+    knn = [record("none", 0, rng.integers(0, 11, 400).tolist(), "item-knn")]
+    table = tables.recommendation(good + poor + knn, "minilm", {"text": {"recall@10": 0.5}}).set_index("method")
+    values = [row["metrics"]["recall@10"] for row in good]
+    assert table.loc["MiniLM-L6", "recall@10"] == pytest.approx(np.mean(values))
+    assert table.loc["MiniLM-L6", "recall@10 sd"] == pytest.approx(np.std(values, ddof=1))
+    assert table.loc["MiniLM-L6", "paper"] == 0.5
+    found = compare(tables.per_user(poor, "recall@10"), tables.per_user(good, "recall@10"))
+    assert table.loc["random IDs", "difference"] == found.difference < 0
+    assert table.loc["random IDs", "p holm"] == pytest.approx(2 * found.p)
+    assert np.isnan(table.loc["MiniLM-L6", "p"])
+    lines = tables.findings(table.reset_index(), "minilm")
+    assert lines[0].startswith("random IDs is worse than MiniLM-L6")
+    assert "below item-kNN" in lines[1]
+    printed = tables.readable(table.reset_index())
+    assert printed.loc[0, "Recall@10"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"

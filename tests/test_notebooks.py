@@ -1,0 +1,120 @@
+"""Notebooks as documents, their parameters, and every one of them at the smallest scale through papermill itself."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from studylib import notebook, paths
+from studylib.errors import StudyError
+
+NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
+PARAMS = sorted((paths.ROOT / "params").glob("*.yaml"))
+SMALLEST = {"features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32}
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_is_a_document(file):
+    book = nbformat.read(file, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert book.metadata.kernelspec.name == "python3"
+    assert book.cells[0].cell_type == "markdown"
+    assert all(word in book.cells[0].source for word in ("**Question", "**Answers**", "**Costs**"))
+    assert book.cells[1].metadata.tags == ["parameters"]
+    assert max(len(cell.source.splitlines()) for cell in code) <= 20
+    for cell in code:
+        assert not cell.outputs
+        assert cell.execution_count is None
+        assert not any(word in cell.source for word in ("class ", "def ", ".backward("))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_every_parameter_is_known_typed_and_explained(file):
+    for name, parameter in papermill.inspect_notebook(str(file)).items():
+        assert name in notebook.Parameters.model_fields
+        assert parameter["inferred_type_name"] != "None"
+        assert parameter["help"]
+
+
+@pytest.mark.parametrize("file", PARAMS, ids=lambda file: file.stem)
+def test_params_files_are_valid(file):
+    given = notebook.read_parameters(file)
+    trials = notebook.check(given, str(file)).trials()
+    assert len({trial.model_dump_json() for trial in trials}) == len(trials)
+    assert given["reference"] in given["features"] if "reference" in given else True
+
+
+@pytest.mark.xdist_group("notebooks")
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_every_notebook_runs_at_the_smallest_scale(file, folders):
+    done = notebook.execute(file, SMALLEST, folders / "executed")
+    book = nbformat.read(done, as_version=4)
+    assert all(cell.execution_count for cell in book.cells if cell.cell_type == "code")
+    assert not list((folders / "executed").glob("*.partial.ipynb"))
+    assert list((folders / "results" / "planted").glob("table_*.csv"))
+    assert list((folders / "figures" / "planted").glob("*.png"))
+    drawn = {figure: figure.read_bytes() for figure in (folders / "figures" / "planted").iterdir()}
+    shutil.rmtree(folders / "figures")
+    notebook.execute(file, SMALLEST | {"train": False}, folders / "executed")
+    assert all(figure.read_bytes() == content for figure, content in drawn.items())
+
+
+@pytest.mark.xdist_group("notebooks")
+def test_plain_papermill_refuses_a_misspelt_parameter(folders):
+    book = paths.ROOT / "notebooks" / "02_unimodal.ipynb"
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        papermill.execute_notebook(
+            str(book), str(folders / "out.ipynb"), parameters={"sede": 3}, progress_bar=False, kernel_name="python3"
+        )
+    assert error.value.ename == "StudyError"
+    assert "unknown parameter 'sede'" in error.value.evalue
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"sede": 1}, "unknown parameter 'sede'; choose from data"),
+        ({"seeds": 0}, "setting 'seeds'"),
+        ({"seeds": "many"}, "setting 'seeds'"),
+        ({"budget": "huge"}, "must be one of smoke, cpu, paper"),
+        ({"features": 3}, "setting 'features'"),
+        ({"reference": ["minilm"]}, "setting 'reference'"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, tmp_path):
+    with pytest.raises(StudyError) as error:
+        notebook.execute(NOTEBOOKS[0], given, tmp_path)
+    assert complaint in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_yaml_leaves_as_text_are_numbers():
+    assert notebook.check(yaml.safe_load("seeds: '2'\ngenerator: {lr: 1e-3}"), "x").trials()[0].generator.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[1, 2]", "expected lines of"),
+        ("a: [", "not YAML"),
+        ("sede: 1", "unknown parameter 'sede'"),
+        ("", "expected lines"),
+    ],
+)
+def test_broken_params_files(tmp_path, content, complaint):
+    file = tmp_path / "p.yaml"
+    file.write_text(content)
+    with pytest.raises(StudyError) as error:
+        notebook.read_parameters(file)
+    assert str(file) in str(error.value)
+    assert complaint in str(error.value)
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(StudyError, match="no such notebook"):
+        notebook.execute(Path("nowhere.ipynb"), {}, tmp_path)
+    with pytest.raises(StudyError, match=r"nowhere.yaml: No such file.*params"):
+        notebook.read_parameters(Path("nowhere.yaml"))

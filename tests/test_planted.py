@@ -1,0 +1,121 @@
+"""The planted truth is in the data, where it should be and nowhere else."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from studylib.config import ItemKnnSettings
+from studylib.data import planted
+from studylib.data.planted import CAUSES, Knobs, generate
+from studylib.errors import StudyError
+from studylib.models.baselines import ItemKnn, Popularity, full_ranks
+from studylib.settings import checked
+
+DATA, PICTURES, TRUTH = generate(Knobs())
+
+
+def test_same_knobs_same_bytes(tmp_path, monkeypatch):
+    folders = [planted.write(tmp_path / name / "planted", Knobs(users=20, items=30)) for name in ("one", "other")]
+    files = sorted(file.relative_to(folders[0]) for file in folders[0].rglob("*") if file.is_file())
+    assert len(files) == 30 + 4
+    for file in files:
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+
+
+def test_proportions_are_what_the_knobs_say():
+    causes = np.concatenate(TRUTH.causes)
+    shares = np.bincount(causes, minlength=4) / len(causes)
+    # A step whose items were all seen falls to popularity, which happens most to the single hidden successor.
+    for share, wanted, slack in zip(shares, (0.4, 0.25, 0.2, 0.15), (0.02, 0.02, 0.04, 0.05), strict=True):
+        assert abs(share - wanted) < slack
+
+
+@pytest.mark.parametrize("silent", ["text", "image", "collaborative"])
+def test_weight_zero_means_never(silent):
+    others = {"text": 0.3, "image": 0.3, "collaborative": 0.3} | {silent: 0.0}
+    truth = generate(Knobs(users=100, **others))[2]
+    assert CAUSES.index(silent) not in np.concatenate(truth.causes)
+
+
+def test_each_step_follows_its_cause():
+    for sequence, causes in zip(DATA.sequences, TRUTH.causes, strict=True):
+        for last, item, cause in zip(sequence, sequence[1:], causes, strict=False):
+            if CAUSES[cause] == "text":
+                assert TRUTH.text_group[item] == (TRUTH.text_group[last] + 1) % 12
+            elif CAUSES[cause] == "image":
+                assert TRUTH.image_group[item] == TRUTH.image_group[last]
+            elif CAUSES[cause] == "collaborative":
+                assert TRUTH.successor[last] == item
+        assert len(set(sequence.tolist())) == len(sequence)
+
+
+def test_text_tells_its_group_and_no_other():
+    words = TfidfVectorizer().fit_transform(DATA.text(item) for item in range(DATA.n_items)).toarray()
+    own = cross_val_score(KNeighborsClassifier(3), words, TRUTH.text_group, cv=5).mean()
+    picture = cross_val_score(KNeighborsClassifier(3), words, TRUTH.image_group, cv=5).mean()
+    assert own > 0.95
+    assert picture < 0.45  # a fifth of the items have both groups alike
+
+
+def test_pictures_tell_their_group_and_no_other():
+    pixels = np.stack([np.asarray(picture.resize((24, 24)), dtype=float).ravel() for picture in PICTURES])
+    own = cross_val_score(KNeighborsClassifier(3), pixels, TRUTH.image_group, cv=5).mean()
+    text = cross_val_score(KNeighborsClassifier(3), pixels, TRUTH.text_group, cv=5).mean()
+    assert own > 0.8
+    assert text < 0.45
+
+
+def test_overlap_of_the_groups_follows_the_knob():
+    found = []
+    for correlation in (0.0, 0.5, 1.0):
+        truth = generate(Knobs(users=10, correlation=correlation))[2]
+        found.append(adjusted_mutual_info_score(truth.text_group, truth.image_group))
+    assert abs(found[0]) < 0.06
+    assert found[0] + 0.1 < found[1] < found[2] - 0.3
+    assert found[2] == pytest.approx(1)
+
+
+def test_successors_are_one_round_trip():
+    item, seen = 0, set()
+    for _ in range(DATA.n_items):
+        item = int(TRUTH.successor[item])
+        seen.add(item)
+    assert item == 0
+    assert len(seen) == DATA.n_items
+
+
+def test_there_is_something_to_learn():
+    recall = {}
+    for model in (Popularity(DATA.training, 300), ItemKnn(DATA.training, 300, ItemKnnSettings())):
+        ranks = full_ranks(model, DATA.test.histories, DATA.test.targets, leave_out_seen=True)
+        recall[type(model).__name__] = (ranks < 10).mean()
+    assert recall["ItemKnn"] > recall["Popularity"] + 0.08
+
+
+def test_loading_generates_once_and_reads_the_same(folders):
+    first, again = planted.load(Knobs(users=20, items=30)), planted.load(Knobs(users=20, items=30))
+    assert first.fingerprint == again.fingerprint
+    assert len(first.pictures) == 30
+    truth = json.loads((first.folder / "planted.truth.json").read_text())
+    assert truth["knobs"]["items"] == 30
+
+
+@pytest.mark.parametrize(
+    ("knobs", "complaint"),
+    [
+        ({"text": 0.8, "image": 0.4}, "must not exceed 1"),
+        ({"text": -0.1}, "setting 'text'"),
+        ({"items": 5}, "setting 'items'"),
+        ({"shortest": 9, "longest": 8}, "shortest <= longest"),
+        ({"colour": 1}, "unknown setting 'colour'"),
+    ],
+)
+def test_knobs_out_of_range(knobs, complaint):
+    with pytest.raises(StudyError) as error:
+        checked(Knobs, knobs)
+    assert complaint in str(error.value)
