@@ -98,11 +98,13 @@ def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+MARKS = {"numeral": "#9ecae9", "unit": "#fdd49e", "separator": "#dddddd", "abbreviation": "#efbedd"}
+
+
 def description(
-    text: str, spans: Sequence[tuple[int, int, str]], axis: Axes, columns: int = 62, lines: int = 12
+    text: str, spans: Sequence[tuple[int, int, str]], axis: Axes, columns: int = 104, lines: int = 9
 ) -> Axes:
-    """A text with its attribute-like tokens marked in colour (as 000's Figure 6 does by examples)."""
-    colours = {"numeral": "#9ecae9", "unit": "#fdd49e", "separator": "#dddddd", "abbreviation": "#efbedd"}
+    """A text with its attribute-like tokens marked in colour (000's Figure 6 shows the texts bare)."""
     row, column = 0, 0
     for start, end, kind in spans:
         token = text[start:end].replace("$", r"\$")
@@ -111,10 +113,8 @@ def description(
         if row == lines:
             axis.text(0, -row, "…", family="DejaVu Sans Mono", fontsize=7, va="top")
             break
-        box = {"boxstyle": "square,pad=0.12", "facecolor": colours.get(kind, "none"), "edgecolor": "none"}
-        axis.text(
-            column, -row, token, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box if kind in colours else None
-        )
+        box = {"boxstyle": "square,pad=0.12", "facecolor": MARKS[kind], "edgecolor": "none"} if kind in MARKS else None
+        axis.text(column, -row, token, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box)
         column += end - start + 1
     axis.set(xlim=(0, columns), ylim=(-lines - 0.5, 0.5))
     axis.axis("off")

@@ -4,7 +4,7 @@
 patterns". A text is cut at white space into tokens, punctuation at a token's edges aside, and each token is one of:
 
 - ``numeral``: has a digit: 3.7, 1600DPI, #10-24, 1/4W
-- ``unit``: a unit of measure standing alone: oz, mm, ohm
+- ``unit``: a unit of measure after a numeral or another unit: oz, mm, ohm ("in" and "a" are words elsewhere)
 - ``separator``: punctuation alone: / | x - &
 - ``abbreviation``: two to five capitals, or letters with inner full stops: PVC, LED, U.S.
 - ``word``: anything else
@@ -26,27 +26,31 @@ EDGE = ".,;:()[]{}\"'!?"
 ABBREVIATION = re.compile(r"[A-Z]{2,5}s?|(?:[A-Za-z]\.){2,}")
 
 
-def kind(token: str) -> str:
-    """Which of ``KINDS`` a token is.
+def kind(token: str, before: str = "word") -> str:
+    """Which of ``KINDS`` a token is that follows one of kind ``before``.
 
-    >>> [kind(token) for token in "Resistor , 1/4W 5 ohm PVC - (black)".split()]
-    ['word', 'separator', 'numeral', 'numeral', 'unit', 'abbreviation', 'separator', 'word']
+    >>> [kind(token) for token in "Resistor , 1/4W PVC - (black)".split()]
+    ['word', 'separator', 'numeral', 'abbreviation', 'separator', 'word']
+    >>> kind("in"), kind("in", before="numeral")
+    ('word', 'unit')
     """
     core = token.strip(EDGE)
-    if ABBREVIATION.fullmatch(token):
-        return "abbreviation"
     if not any(character.isalnum() or character == "°" for character in core):
         return "separator"
     if any(character.isdigit() for character in core):
         return "numeral"
-    if core.lower() in UNITS:
+    if core.lower() in UNITS and before in ("numeral", "unit"):
         return "unit"
-    return "abbreviation" if ABBREVIATION.fullmatch(core) else "word"
+    return "abbreviation" if ABBREVIATION.fullmatch(core) or ABBREVIATION.fullmatch(token) else "word"
 
 
 def spans(text: str) -> list[tuple[int, int, str]]:
     """``(start, end, kind)`` of every token of a text."""
-    return [(match.start(), match.end(), kind(match[0])) for match in TOKEN.finditer(text)]
+    found, before = [], "word"
+    for match in TOKEN.finditer(text):
+        before = kind(match[0], before)
+        found.append((match.start(), match.end(), before))
+    return found
 
 
 def representative(texts: list[str]) -> int:

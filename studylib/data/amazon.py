@@ -85,7 +85,7 @@ def read(reviews: Path, metadata: Path, name: str, core: int = 5) -> Dataset:
     duplicates = len(table.users) - len(users)
 
     # The core of what has a title lies within the core of everything, so only the latter's text is ever read.
-    candidates, _ = k_core(users, items, core)
+    candidates, first_rounds = k_core(users, items, core)
     if not candidates.any():
         raise StudyError(
             f"{reviews}: no user and item with {core} interactions each; take a larger file or a smaller core"
@@ -110,7 +110,7 @@ def read(reviews: Path, metadata: Path, name: str, core: int = 5) -> Dataset:
     named = f" (first: {untitled[0]})" if untitled else ""
     print(
         f"{name}: {len(table.users)} reviews of {table.release.year}; dropped {duplicates} duplicates, "
-        f"{len(untitled)} items without a title{named}; {core}-core in {rounds} rounds: "
+        f"{len(untitled)} items without a title{named}; {core}-core in {first_rounds + rounds} rounds: "
         f"{len(data.users)} users, {data.n_items} items, {int(inside.sum())} interactions"
     )
     return data

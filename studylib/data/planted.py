@@ -7,8 +7,6 @@ left is popularity. An analysis that cannot recover these proportions is broken.
 """
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +18,7 @@ from pydantic import Field, model_validator
 from studylib import paths
 from studylib.data import atomic
 from studylib.data.dataset import Dataset
+from studylib.errors import StudyError
 from studylib.settings import Settings
 
 VERSION = 1  # raise it when the same knobs give other data
@@ -163,22 +162,18 @@ def write(folder: Path, knobs: Knobs | None = None) -> Path:
     if folder.exists():
         return folder
     data, pictures, truth = generate(knobs or Knobs())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".planted-", dir=folder.parent))
+    facts = {name: getattr(truth, name).tolist() for name in ("text_group", "image_group", "successor")}
+    facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
     try:
-        atomic.write(data, partial)
-        (partial / "images").mkdir()
-        for item, picture in enumerate(pictures):
-            picture.save(partial / "images" / f"{item}.png")
-        facts = {name: getattr(truth, name).tolist() for name in ("text_group", "image_group", "successor")}
-        facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
-        (partial / "planted.truth.json").write_text(json.dumps(facts))
-        partial.rename(folder)
-    except OSError:
+        with atomic.new_folder(folder) as partial:
+            atomic.write(data, partial)
+            (partial / "images").mkdir()
+            for item, picture in enumerate(pictures):
+                picture.save(partial / "images" / f"{item}.png")
+            (partial / "planted.truth.json").write_text(json.dumps(facts))
+    except StudyError:
         if not folder.exists():  # otherwise another process was first, and wrote the same bytes
             raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
