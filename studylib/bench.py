@@ -15,6 +15,7 @@ from studylib.config import BUDGETS, TigerSettings
 from studylib.data import Dataset, load
 from studylib.decoding import TensorTree, beam_search
 from studylib.errors import StudyError
+from studylib.evaluation import padded
 from studylib.models.t5 import to_t5
 from studylib.semantic_ids import SemanticIds
 
@@ -139,52 +140,48 @@ def _padded_tokens(tokens: torch.Tensor, history: torch.Tensor, lengths: torch.T
 # -- decoding -----------------------------------------------------------------------------------------------------
 
 
-def decode(data: Dataset, ids: SemanticIds, seconds: float, beams: int = 20, users_per_batch: int = 32) -> dict:
+def decode(data: Dataset, ids: SemanticIds, seconds: float, beams: int = 20) -> dict:
     """Users per CPU second with 20 beams on the prefix tree: the ``cpu`` budget, the papers' size, and transformers.
 
     The papers' size and transformers' ``generate`` (with ``prefix_allowed_tokens_fn``) share weights that were trained
-    for a moment; ``same_top10`` is the share of users whose ten items agree.
+    for a moment. Ours searches users of equal history length together, as it does in every trial; ``generate`` gets
+    them as the papers' code does, in random order and padded to the longest. ``same_top10`` is the share of users whose
+    ten items agree.
     """
     small = training.build(BUDGETS["cpu"], ids.sizes, seed=0).eval()
     large = training.build(BUDGETS["paper"], ids.sizes, seed=0)
     _train_a_moment(large, data, ids, seconds * 0.15)
     theirs = to_t5(large).eval()
-    split = data.test
-    order = np.argsort([min(len(history), 50) for history in split.histories], kind="stable")
-    groups = np.array_split(order, max(1, len(order) // users_per_batch))
-    same: list[float] = []
-    compared = _endless(lambda rng: (groups[i] for i in rng.permutation(len(groups))))
-
-    def transformers_turn() -> int:
-        users = next(compared)[:8]
-        histories, lengths = _histories(split.histories, users)
-        ours = _search(large, ids, histories, lengths, beams)
-        began = time.process_time()
-        sequences = _generate(theirs, ids, histories, lengths, beams)
-        generating = time.process_time() - began
-        top = ids.tree.items[ids.tree.group_first[ours[:, :10].numpy()]]
-        wanted = ids.codes[top]
-        same.extend((sequences[:, :10] == wanted).all((1, 2)).tolist())
-        generated[0] += generating
-        return len(users)
-
-    generated = [0.0]
+    lengths = [min(len(history), 50) for history in data.test.histories]
+    by_length = np.array_split(np.argsort(lengths, kind="stable"), -(-len(lengths) // 32))
+    at_random = np.array_split(np.random.default_rng(0).permutation(len(lengths)), -(-len(lengths) // 32))
     found = rates(
         {
-            "cpu_budget": _searching(small, data, ids, groups, beams),
-            "paper_size": _searching(large, data, ids, groups, beams),
+            "cpu_budget": _job(by_length, lambda users: _search(small, ids, data, users, beams)),
+            "paper_size": _job(by_length, lambda users: _search(large, ids, data, users, beams)),
+            "transformers": _job(at_random, lambda users: _generate(theirs, ids, *_histories(data, users), beams)),
         },
-        seconds * 0.35,
+        seconds * 0.8,
     )
-    done, bound = 0, seconds * 0.4
-    began = time.process_time()
-    while time.process_time() - began < bound:
-        done += transformers_turn()
-    found["transformers"] = done / generated[0]
+    users = at_random[0]
+    items = ids.tree.items[ids.tree.group_first[_search(large, ids, data, users, beams)[:, :10].numpy()]]
+    same = (ids.codes[items] == _generate(theirs, ids, *_histories(data, users), beams)[:, :10]).all((1, 2))
     return {name: round(rate, 2) for name, rate in found.items()} | {
         "ratio": round(found["paper_size"] / found["transformers"], 2),
-        "same_top10": round(float(np.mean(same)), 4),
+        "same_top10": round(float(same.mean()), 4),
     }
+
+
+def _job(groups: list[np.ndarray], work: Callable[[np.ndarray], object]) -> Callable[[], int]:
+    """One group of users after the other, in random order."""
+    order = _endless(lambda rng: (groups[i] for i in rng.permutation(len(groups))))
+
+    def one() -> int:
+        users = next(order)
+        work(users)
+        return len(users)
+
+    return one
 
 
 def _train_a_moment(model, data: Dataset, ids: SemanticIds, seconds: float) -> None:
@@ -200,30 +197,13 @@ def _train_a_moment(model, data: Dataset, ids: SemanticIds, seconds: float) -> N
     model.eval()
 
 
-def _searching(model, data: Dataset, ids: SemanticIds, groups: list[np.ndarray], beams: int) -> Callable[[], int]:
-    tree, codes = TensorTree(ids.tree), torch.as_tensor(ids.codes)
-    order = _endless(lambda rng: (groups[i] for i in rng.permutation(len(groups))))
-
-    def search() -> int:
-        users = next(order)
-        items, lengths = _histories(data.test.histories, users)
-        beam_search(model, tree, codes[items], lengths, beams)
-        return len(users)
-
-    return search
+def _search(model, ids: SemanticIds, data: Dataset, users, beams: int) -> torch.Tensor:
+    items, lengths = _histories(data, users)
+    return beam_search(model, TensorTree(ids.tree), torch.as_tensor(ids.codes)[items], lengths, beams)[0].leaves
 
 
-def _search(model, ids: SemanticIds, items, lengths, beams: int) -> torch.Tensor:
-    found, _ = beam_search(model, TensorTree(ids.tree), torch.as_tensor(ids.codes)[items], lengths, beams)
-    return found.leaves
-
-
-def _histories(histories, users) -> tuple[torch.Tensor, torch.Tensor]:
-    recent = [histories[user][-50:] for user in users]
-    items = torch.zeros(len(users), max(map(len, recent)), dtype=torch.long)
-    for row, history in enumerate(recent):
-        items[row, : len(history)] = torch.as_tensor(history)
-    return items, torch.tensor([len(history) for history in recent])
+def _histories(data: Dataset, users) -> tuple[torch.Tensor, torch.Tensor]:
+    return padded([data.test.histories[user][-50:] for user in users])
 
 
 @torch.inference_mode()
@@ -309,35 +289,19 @@ def render(data: Dataset, seconds: float) -> dict:
     """Pages drawn per CPU second, at 1024 and at 256 pixels."""
     from studylib.render import Page, render
 
-    items = _endless(lambda order: order.permutation(data.n_items))
-
-    def drawing(resolution: int) -> Callable[[], int]:
-        def draw() -> int:
-            item = int(next(items))
-            render(data.fields(item), Page(resolution=resolution), item)
-            return 1
-
-        return draw
-
-    found = rates({f"pages_{resolution}": drawing(resolution) for resolution in (1024, 256)}, min(seconds, 15))
-    return {name: round(rate, 1) for name, rate in found.items()}
+    groups = np.arange(data.n_items)[:, None]
+    jobs = {
+        f"pages_{page.resolution}": _job(groups, lambda item, page=page: render(data.fields(item[0]), page, item[0]))
+        for page in (Page(), Page(resolution=256))
+    }
+    return {name: round(rate, 1) for name, rate in rates(jobs, min(seconds, 15)).items()}
 
 
 def encode(data: Dataset, seconds: float, encoders: list[str]) -> dict:
     """Items encoded per CPU second by each encoder, rendering included, nothing read from the cache."""
-    from studylib.encoders.embeddings import rows
+    from studylib.encoders.embeddings import uncached
 
-    jobs = {name: _encoding(rows, data, name) for name in encoders}
+    groups = np.array_split(np.arange(data.n_items), -(-data.n_items // 8))
+    encode = {name: uncached(data, name) for name in encoders}
+    jobs = {name: _job(groups, lambda items, name=name: encode[name](items.tolist())) for name in encoders}
     return {name: round(rate, 2) for name, rate in rates(jobs, seconds).items()}
-
-
-def _encoding(rows, data: Dataset, name: str) -> Callable[[], int]:
-    chunks = _endless(lambda order: np.array_split(order.permutation(data.n_items), -(-data.n_items // 8)))
-    encode = rows(data, name)
-
-    def work() -> int:
-        items = next(chunks).tolist()
-        encode(items)
-        return len(items)
-
-    return work

@@ -32,9 +32,8 @@ class Searcher:
         tree = TensorTree(self.ids.tree, device)
         order = np.argsort([min(len(history), self.history) for history in histories], kind="stable")
         for users in np.array_split(order, max(1, -(-len(order) // USERS_PER_BATCH))):
-            recent = [histories[user][-self.history :] for user in users]
-            lengths = torch.tensor([len(items) for items in recent], device=device)
-            table = torch.as_tensor(_filled(recent, 0), device=device)
+            table, lengths = padded([histories[user][-self.history :] for user in users])
+            table, lengths = table.to(device), lengths.to(device)
             seen = torch.as_tensor(_filled([np.unique(histories[user]) for user in users], -1), device=device)
             if self.search == "exact":
                 found = self._exact(tree, codes[table], lengths, seen)
@@ -77,6 +76,11 @@ class Searcher:
                 if seen or item not in history
             ]
         return ranked[:count]
+
+
+def padded(histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Histories as one table [users, items], filled behind with item 0, and their lengths [users]."""
+    return torch.as_tensor(_filled(histories, 0)), torch.tensor([len(history) for history in histories])
 
 
 def _filled(rows: Sequence[np.ndarray], filling: int) -> np.ndarray:

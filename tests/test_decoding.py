@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from studylib.bench import _histories
 from studylib.data import Split
 from studylib.decoding import TensorTree, beam_search, score_all
-from studylib.evaluation import Searcher
+from studylib.evaluation import Searcher, padded
 from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
 
@@ -26,7 +25,7 @@ def generator(ids: SemanticIds) -> Tiger:
 @pytest.mark.parametrize("constrained", [True, False])
 def test_search_with_all_beams_is_exact(ids, constrained):
     model = generator(ids)
-    items, lengths = _histories(USERS, range(len(USERS)))
+    items, lengths = padded(USERS)
     codes = torch.as_tensor(ids.codes)[items]
     exact = score_all(model, ids, codes, lengths)
     found, _ = beam_search(model, TensorTree(ids.tree), codes, lengths, beams=10_000, constrained=constrained)
@@ -41,14 +40,14 @@ def test_search_with_all_beams_is_exact(ids, constrained):
 
 def test_probabilities_of_a_full_tree_sum_to_one():
     ids = SemanticIds(np.stack(np.meshgrid(*[np.arange(3)] * 3), -1).reshape(-1, 3), (3, 3, 3))
-    items, lengths = _histories(USERS, range(len(USERS)))
+    items, lengths = padded(USERS)
     scores = score_all(generator(ids), ids, torch.as_tensor(ids.codes)[items % 27], lengths)
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(len(USERS)), rtol=1e-4, atol=1e-4)
 
 
 def test_narrow_search_finds_a_prefix_of_its_own_kind():
     """Every leaf of a narrow search exists, is found once, and comes in falling order."""
-    items, lengths = _histories(USERS, range(len(USERS)))
+    items, lengths = padded(USERS)
     found, _ = beam_search(generator(UNIQUE), TensorTree(UNIQUE.tree), torch.as_tensor(UNIQUE.codes)[items], lengths, 5)
     for leaves, scores in zip(found.leaves.tolist(), found.scores, strict=True):
         assert len(set(leaves)) == 5

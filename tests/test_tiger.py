@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from studylib import training
-from studylib.bench import _generate, _histories
+from studylib.bench import _generate
 from studylib.config import TigerSettings
 from studylib.decoding import TensorTree, beam_search
+from studylib.evaluation import padded
 from studylib.models.t5 import to_t5
 from studylib.models.tiger import Dropout, Size, Tiger
 from studylib.semantic_ids import SemanticIds
@@ -23,9 +24,7 @@ def generator(causal=False, softmax="vocabulary") -> Tiger:
 
 def histories(seed=0, users=6, longest=5):
     rng = np.random.default_rng(seed)
-    return _histories(
-        [rng.integers(0, len(IDS.codes), rng.integers(1, longest + 1)) for _ in range(users)], range(users)
-    )
+    return padded([rng.integers(0, len(IDS.codes), rng.integers(1, longest + 1)) for _ in range(users)])
 
 
 @torch.no_grad()

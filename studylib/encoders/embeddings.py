@@ -82,6 +82,13 @@ def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = pr
     return Embeddings(name, matrix, provenance)
 
 
+def uncached(data: Dataset, name: str, page: Page | None = None) -> Callable[[list[int]], np.ndarray]:
+    """An encoder past the cache, for measuring: item ids in, their raw rows out."""
+    row = encoder(name)
+    model = _load(row)
+    return lambda items: _rows(data, row, page or Page(), model, items)
+
+
 def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np.ndarray, dict]:
     digest = weights.key(row)
     if digest is None:
