@@ -2,7 +2,9 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from studylib.errors import StudyError
 
@@ -13,7 +15,7 @@ def write_bytes(file: Path, content: bytes) -> None:
     Raises:
         StudyError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial = file.with_name(f".{file.name}.{uuid4().hex[:12]}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as out:
@@ -22,7 +24,8 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(out.fileno())
         os.replace(partial, file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it may be that not even its folder could be made
+            partial.unlink()
         raise StudyError(
             f"{file}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from None

@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 
 from studylib.data import amazon, atomic
@@ -109,3 +110,159 @@ def test_other_columns_truncated_files_and_empty_cores(tmp_path):
         amazon.read(reviews, metadata, "X", core=3)
     with pytest.raises(StudyError, match="no such file"):
         amazon.read(tmp_path / "nothing.json.gz", metadata, "X")
+
+
+def packed_lines(tmp_path, name: str, *rows: dict):
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows)))
+    return file
+
+
+def by_brute_force(users, items, core):
+    """One user or item at a time, until nothing changes."""
+    rows = list(zip(users.tolist(), items.tolist(), strict=True))
+    while True:
+        weak = {("u", u) for u, _ in rows if sum(row[0] == u for row in rows) < core}
+        weak |= {("i", i) for _, i in rows if sum(row[1] == i for row in rows) < core}
+        if not weak:
+            return set(rows)
+        place, number = min(weak)
+        rows = [row for row in rows if row["ui".index(place)] != number]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_core_is_that_of_brute_force(seed):
+    pairs = np.unique(np.random.default_rng(seed).integers(0, 14, (70, 2)), axis=0)
+    inside, _ = amazon.k_core(*pairs.T, core=4)
+    assert {tuple(pair) for pair in pairs[inside].tolist()} == by_brute_force(*pairs.T, core=4)
+
+
+def test_a_chain_falls_link_by_link():
+    """Item 4 falls first, then user 4 with it and item 3 with user 4, then users 3 and 5."""
+    full = [(user, item) for user in range(3) for item in range(3)]
+    chain = [(3, 0), (3, 1), (3, 3), (4, 3), (4, 0), (4, 4), (5, 4), (5, 1), (5, 3)]
+    users, items = np.array(full + chain).T
+    inside, rounds = amazon.k_core(users, items, core=3)
+    assert inside.tolist() == [True] * 9 + [False] * 9
+    assert rounds == 3
+
+
+def test_of_two_reviews_the_first_in_time_is_kept_whatever_the_order_of_the_file():
+    table = amazon.Reviews(amazon.RELEASES[0], *np.array([[0, 0, 0], [5, 5, 6], [9, 2, 4]]), asins=())
+    assert amazon.first_in_time(table).tolist() == [1, 2]
+    tied = amazon.Reviews(amazon.RELEASES[0], *np.array([[0, 0, 0], [6, 5, 6], [4, 4, 4]]), asins=())
+    assert amazon.first_in_time(tied).tolist() == [0, 1]
+
+
+def test_text_of_2018(tmp_path):
+    row = {
+        "asin": "A", "title": "Bolt &amp;quot;M4&amp;quot;", "brand": "by\n    \n    K&amp;R",
+        "category": ["Tools", "Bolts", "</span></span>", "not a category"], "description": ["<p>5 mm,", "A2</p>"],
+    }  # fmt: skip
+    file = packed_lines(tmp_path, "meta.json.gz", {"asin": "Z"}, row, row | {"title": "a second line of A"})
+    texts = amazon.read_metadata(file, amazon.RELEASES[0], {"A", "Z"})
+    assert texts == {
+        "A": {"title": 'Bolt "M4"', "brand": "K&R", "categories": "Tools,Bolts", "description": "5 mm, A2"}
+    }
+
+
+def test_scripts_in_the_place_of_a_title_are_no_title(tmp_path):
+    file = packed_lines(tmp_path, "meta.json.gz", {"asin": "A", "title": "var t = (new Date()).getTime();"})
+    assert amazon.read_metadata(file, amazon.RELEASES[0], {"A"}) == {}
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_text_of_2023(tmp_path, quoted):
+    details = {"Size": "M4 x 16", "Rank": {"Tools": 7}}
+    row = {
+        "parent_asin": "A", "title": "Bolt", "store": None, "categories": [], "description": [],
+        "features": ["strong", "rustproof"], "details": json.dumps(details) if quoted else details,
+    }  # fmt: skip
+    texts = amazon.read_metadata(packed_lines(tmp_path, "meta.jsonl.gz", row), amazon.RELEASES[1], {"A"})
+    assert texts["A"]["brand"] == texts["A"]["categories"] == texts["A"]["description"] == ""
+    assert texts["A"]["features"] == "strong rustproof"
+    assert texts["A"]["details"] == 'Size: M4 x 16; Rank: {"Tools": 7};'
+
+
+def test_half_a_surrogate_pair_in_a_text_is_replaced_and_can_be_written(tmp_path):
+    titles = {name: f"Thing {name} \ud800" for name in "ABCDE"}
+    data = amazon.convert(*dump(tmp_path, 2023, titles=titles), tmp_path / "Mine", core=3)
+    assert data.title(0) == "Thing B ?"
+
+
+@pytest.mark.parametrize(("release", "other"), [(2018, 2023), (2023, 2018)])
+def test_metadata_of_the_other_release(tmp_path, release, other):
+    (tmp_path / "other").mkdir()
+    reviews, _ = dump(tmp_path, release)
+    _, metadata = dump(tmp_path / "other", other)
+    with pytest.raises(StudyError, match=rf"other/meta.jsonl.gz: line 1: columns .*; wanted .*{release} release"):
+        amazon.read(reviews, metadata, "X", core=3)
+
+
+def test_reviews_in_the_place_of_metadata(tmp_path):
+    reviews, _ = dump(tmp_path, 2023)
+    with pytest.raises(StudyError, match=r"reviews.jsonl.gz: line 1: .*these are reviews.*give the metadata"):
+        amazon.read(reviews, reviews, "X", core=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"description": 5}, "line 2: description is 5, not text"),
+        ({"categories": [1]}, "line 2: categories is [1], not a list of texts"),
+        ({"details": "{"}, "line 2: details is '{', not an object"),
+        ({"details": [1]}, "line 2: details is [1], not an object"),
+        ({"title": ["a", 1]}, "line 2: title is ['a', 1]"),
+        ({"parent_asin": None}, "line 2: parent_asin is None, not an ASIN"),
+    ],
+)
+def test_metadata_that_is_no_text(tmp_path, fields, complaint):
+    row = {"parent_asin": "A", "title": "Bolt"}
+    file = packed_lines(tmp_path, "meta.jsonl.gz", row | {"parent_asin": "Q"}, row | fields)
+    with pytest.raises(StudyError) as error:
+        amazon.read_metadata(file, amazon.RELEASES[1], {"A"})
+    assert f"{file}: {complaint}" in str(error.value)
+    assert "mend or delete that line" in str(error.value)
+
+
+def test_metadata_of_another_category_or_with_too_few_titles(tmp_path):
+    reviews, metadata = dump(tmp_path, 2018, titles={"Z": "Thing Z"})
+    with pytest.raises(StudyError, match=r"meta.jsonl.gz: has a title for none of the 3 items .*e.g. A; give"):
+        amazon.read(reviews, metadata, "X", core=3)
+    reviews, metadata = dump(tmp_path, 2018, titles={"A": "Thing A", "B": ""})
+    with pytest.raises(StudyError, match=r"meta.jsonl.gz: 2 items have no title, e.g. B, .*smaller core"):
+        amazon.read(reviews, metadata, "X", core=3)
+
+
+def test_a_line_or_a_file_without_end(tmp_path, monkeypatch):
+    reviews, metadata = dump(tmp_path, 2018)
+    monkeypatch.setattr(amazon, "LARGEST_DUMP", 200)
+    with pytest.raises(StudyError, match=r"reviews.jsonl.gz: line 4: more than 200 bytes when decompressed; split"):
+        amazon.read(reviews, metadata, "X", core=3)
+    monkeypatch.setattr(amazon, "LONGEST_LINE", 20)
+    with pytest.raises(StudyError, match=r"reviews.jsonl.gz: line 1: longer than 20 bytes; one JSON object a line"):
+        amazon.read(reviews, metadata, "X", core=3)
+
+
+def test_damaged_and_empty_files(tmp_path):
+    reviews, metadata = dump(tmp_path, 2018)
+    content = bytearray(reviews.read_bytes())
+    content[-6] ^= 1  # the checksum at the end
+    reviews.write_bytes(content)
+    with pytest.raises(StudyError, match=r"reviews.jsonl.gz: damaged after line 15 .*fetch the file again"):
+        amazon.read(reviews, metadata, "X", core=3)
+    reviews.write_bytes(b"")
+    with pytest.raises(StudyError, match=r"reviews.jsonl.gz: no review at all; fetch"):
+        amazon.read(reviews, metadata, "X", core=3)
+
+
+def test_a_core_too_small_for_leave_one_out(tmp_path):
+    with pytest.raises(StudyError, match=r"core=2: .*choose 3 or more"):
+        amazon.read(*dump(tmp_path, 2018), "X", core=2)
+
+
+def test_a_folder_that_is_there_is_left_as_it_was(tmp_path):
+    (tmp_path / "Mine").mkdir()
+    with pytest.raises(StudyError, match=r"Mine: exists already; remove it"):
+        amazon.convert(*dump(tmp_path, 2018), tmp_path / "Mine", core=3)
+    assert list((tmp_path / "Mine").iterdir()) == []

@@ -104,6 +104,16 @@ BROKEN_FILES = [
     ({"item": {**ITEM, "1": {"title": 5}}}, "X.item.json", "item 1: field 'title' is int"),
     ({"item": {**ITEM, "1": "thing"}}, "X.item.json", "item 1: expected an object"),
     ({"item": {**ITEM, "1": {"title": "x", "attributes": 3}}}, "X.item.json", "item 1: 'attributes'"),
+    ({"inter": '{"ann": [0, 1, 2' + "9" * 5000 + "]}"}, "X.inter.json", "not JSON that can be read"),
+    ({"inter": '{"\\ud800": [0, 1, 2]}'}, "X.inter.json", "half a surrogate pair"),
+    ({"inter": {"ann": []}}, "X.inter.json", "user 'ann' has 0 item(s)"),
+    ({"item": {}}, "X.item.json", "no item at all"),
+    ({"item": {"0": ITEM["0"], "00": ITEM["1"]}}, "X.item.json", "item 0 stands twice (as '00' too)"),
+    ({"item": {**ITEM, "1": {"title": "x \ud800"}}}, "X.item.json", "item 1: field 'title': character 2 is half"),
+    ({"item": {**ITEM, "1": {"title": "x", "attributes": {"brand": "y"}}}}, "X.item.json", "attribute 'brand' has"),
+    ({"keys": "A\t0\nB\t1\n\t2\n"}, "X.item2id", "line 3: found '2'; write"),
+    ({"keys": "A\t0\nB\t1\nC\t1\n"}, "X.item2id", "line 3: 'C' / 1 stands twice"),
+    ({"keys": "A\t0\nB\t1\nC\t5\n"}, "X.item2id", "item 2 is missing"),
     ({"keys": "A\t0\nB\t1\n"}, "X.item2id", "2 items, but X.item.json has 3"),
     ({"keys": "A\t0\nA\t1\nC\t2\n"}, "X.item2id", "line 2: 'A' / 1 stands twice"),
     ({"keys": "A 0\n"}, "X.item2id", "line 1: found 'A 0'; write the item's name, a tab"),
@@ -127,6 +137,50 @@ def test_a_file_that_is_not_utf_8(tmp_path):
     (folder / "X.item.json").write_bytes(b'{"0": {"title": "caf\xe9"}}')
     with pytest.raises(StudyError, match=r"X.item.json: byte 20 is not UTF-8.*save"):
         atomic.read(folder)
+
+
+def test_an_item2id_that_is_not_utf_8(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "X.item2id").write_bytes(b"caf\xe9\t0\n")
+    with pytest.raises(StudyError, match=r"X.item2id: byte 3 is not UTF-8; save"):
+        atomic.read(folder)
+
+
+@pytest.mark.parametrize("key", ["", "a\tb", "a\nb"])
+def test_keys_that_would_not_come_back_are_not_written(tmp_path, key):
+    data = Dataset("X", ("u",), (np.array([0, 1, 2]),), 3, keys=("A", key, "C"))
+    with pytest.raises(StudyError, match=r"X.item2id: item 1: key .* rename it"):
+        atomic.write(data, tmp_path / "X")
+    assert not (tmp_path / "X" / "X.item2id").exists()
+
+
+@pytest.mark.parametrize("part", [{"items": ({"title": "a"},)}, {"keys": ("A",)}])
+def test_texts_and_keys_are_one_an_item(part):
+    with pytest.raises(StudyError, match=r"^X: 1 item (texts|keys) for 3 items; give one an item"):
+        Dataset("X", ("u",), (np.array([0, 1, 2]),), 3, **part)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "deep" / "X"
+    with pytest.raises(KeyError), atomic.new_folder(folder) as partial:
+        (partial / "half").write_text("")
+        raise KeyError
+    assert list(folder.parent.iterdir()) == []
+    with pytest.raises(StudyError, match=r"X: exists already"), atomic.new_folder(folder) as partial:
+        (partial / "ours").write_text("")
+        folder.mkdir()
+        (folder / "theirs").write_text("")
+    assert [file.name for file in folder.iterdir()] == ["theirs"]
+    assert [file.name for file in folder.parent.iterdir()] == ["X"]
+
+
+def test_two_pictures_of_one_item(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "images").mkdir()
+    for name in ("0.jpg", "0.png", "1.jpg", "2.jpg"):
+        (folder / "images" / name).write_bytes(b"")
+    with pytest.raises(StudyError, match=r"images: 0.jpg and 0.png: two pictures; remove one"):
+        _ = atomic.read(folder).pictures
 
 
 def test_missing_folders():

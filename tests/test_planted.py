@@ -1,6 +1,8 @@
 """The planted truth is in the data, where it should be and nowhere else."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +97,39 @@ def test_there_is_something_to_learn():
         ranks = full_ranks(model, DATA.test.histories, DATA.test.targets, leave_out_seen=True)
         recall[type(model).__name__] = (ranks < 10).mean()
     assert recall["ItemKnn"] > recall["Popularity"] + 0.08
+
+
+def test_a_folder_that_is_there_is_not_taken_for_the_data_set(tmp_path):
+    (tmp_path / "planted").mkdir()
+    with pytest.raises(StudyError, match=r"planted: exists already; remove it or choose another"):
+        planted.write(tmp_path / "planted", Knobs(users=20, items=30))
+    assert [file.name for file in tmp_path.iterdir()] == ["planted"]
+
+
+def test_processes_that_load_at_once_read_the_same_and_leave_one_folder(folders):
+    program = (
+        "from studylib.data.planted import Knobs, load; data = load(Knobs(users=50, items=60)); "
+        "print(data.fingerprint, len(data.pictures))"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = {process.communicate()[0] for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert len(said) == 1
+    assert said.pop().endswith(" 60\n")
+    (cached,) = (folders / "cache" / "data").iterdir()
+    assert [folder.name for folder in cached.iterdir()] == ["planted"]
+
+
+def test_who_comes_second_reads_what_the_first_wrote(folders, monkeypatch):
+    """The other process finishes between our look and our rename."""
+    write = planted.write
+
+    def beaten(folder, knobs):
+        write(folder, knobs)
+        return write(folder, knobs)
+
+    monkeypatch.setattr(planted, "write", beaten)
+    assert planted.load(Knobs(users=20, items=30)).n_items == 30
 
 
 def test_loading_generates_once_and_reads_the_same(folders):

@@ -166,8 +166,8 @@ def first_in_time(table: Reviews) -> np.ndarray:
     array([2, 3, 1])
     """
     order = np.lexsort((table.times, table.users))  # stable
-    pairs = np.stack([table.users[order], table.items[order]])
-    _, first = np.unique(pairs, axis=1, return_index=True)
+    pairs = table.users[order] * (table.items.max(initial=0) + 1) + table.items[order]  # one number a pair
+    _, first = np.unique(pairs, return_index=True)  # the first of equals: the sort inside is stable
     return order[np.sort(first)]
 
 
@@ -359,6 +359,8 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise StudyError(f"{file}: cut off after line {number}; fetch the file again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise StudyError(f"{file}: damaged after line {number} ({error}); fetch the file again") from None
+    except OSError as error:
+        raise StudyError(f"{file}: cannot be read ({error.strerror}); mend its permissions or fetch it again") from None
 
 
 def _open(file: Path):

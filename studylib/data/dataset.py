@@ -49,7 +49,7 @@ class Dataset:
     (array([0, 2, 1]), array([3]))
     >>> data.valid.histories[0], data.valid.targets
     (array([0, 2]), array([1]))
-    >>> [(list(history), int(target)) for history, target in data.windows()]
+    >>> [(history.tolist(), target) for history, target in data.windows()]
     [([0], 2)]
     """
 

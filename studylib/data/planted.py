@@ -155,25 +155,22 @@ def _picture(rng, group: int, side: int = 128) -> Image.Image:
 
 
 def write(folder: Path, knobs: Knobs | None = None) -> Path:
-    """Write the data set into ``folder``, which appears whole or not at all; a folder that is there is kept.
+    """Write the data set into a new ``folder``, which appears whole or not at all.
 
     Beside the usual files: planted.truth.json with the groups, successors and causes.
+
+    Raises:
+        StudyError: the folder exists; what is in it may be of other knobs, and is left alone.
     """
-    if folder.exists():
-        return folder
     data, pictures, truth = generate(knobs or Knobs())
     facts = {name: getattr(truth, name).tolist() for name in ("text_group", "image_group", "successor")}
     facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
-    try:
-        with atomic.new_folder(folder) as partial:
-            atomic.write(data, partial)
-            (partial / "images").mkdir()
-            for item, picture in enumerate(pictures):
-                picture.save(partial / "images" / f"{item}.png")
-            (partial / "planted.truth.json").write_text(json.dumps(facts))
-    except StudyError:
-        if not folder.exists():  # otherwise another process was first, and wrote the same bytes
-            raise
+    with atomic.new_folder(folder) as partial:
+        atomic.write(data, partial)
+        (partial / "images").mkdir()
+        for item, picture in enumerate(pictures):
+            picture.save(partial / "images" / f"{item}.png")
+        (partial / "planted.truth.json").write_text(json.dumps(facts))
     return folder
 
 
@@ -181,4 +178,11 @@ def load(knobs: Knobs | None = None) -> Dataset:
     """The data set of these knobs, from the cache; generated there if it is not."""
     knobs = knobs or Knobs()
     name = sha256(f"{VERSION}{knobs.model_dump_json()}".encode()).hexdigest()[:12]
-    return atomic.read(write(paths.cache_root() / "data" / name / "planted", knobs))
+    folder = paths.cache_root() / "data" / name / "planted"
+    if not folder.exists():
+        try:
+            write(folder, knobs)
+        except StudyError:
+            if not folder.exists():  # otherwise another process was first, and wrote the same bytes
+                raise
+    return atomic.read(folder)

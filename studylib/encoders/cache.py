@@ -5,7 +5,6 @@ have that digest, is computed again.
 """
 
 import io
-import os
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -13,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from studylib.files import write_bytes
+
 CHUNK = 16  # rows a file: what a killed encoding can lose
 
 
 def write(file: Path, array: np.ndarray) -> None:
     """Write ``array`` and its digest, each whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    _replace(file, buffer.getvalue())
-    _replace(_sidecar(file), f"{sha256(buffer.getvalue()).hexdigest()}  {file.name}\n".encode())
+    write_bytes(file, buffer.getvalue())
+    write_bytes(_sidecar(file), f"{sha256(buffer.getvalue()).hexdigest()}  {file.name}\n".encode())
 
 
 def read(file: Path, say: Callable[[str], None] = print) -> np.ndarray | None:
@@ -69,15 +69,6 @@ def rows(
 
 def _sidecar(file: Path) -> Path:
     return file.with_name(file.name + ".sha256")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
 
 
 def _clock(seconds: float) -> str:
