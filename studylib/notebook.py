@@ -108,6 +108,7 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
         StudyError: the parameters are wrong (before a kernel starts), or a cell failed (the partial copy is named).
     """
     import papermill
+    from traitlets.config import Config
 
     if not notebook.is_file():
         raise StudyError(f"{notebook}: no such notebook; choose one of notebooks/*.ipynb")
@@ -115,10 +116,12 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     folder.mkdir(parents=True, exist_ok=True)
     partial, final = folder / f"{notebook.stem}.partial.ipynb", folder / notebook.name
     own = {name: value for name, value in given.items() if name in papermill.inspect_notebook(str(notebook))}
+    # Kernels that start side by side race for TCP ports; sockets in the file system do not.
+    ipc = Config({"KernelManager": {"transport": "ipc"}})
     started = time.monotonic()
     try:
         papermill.execute_notebook(
-            str(notebook), str(partial), parameters=own, progress_bar=False, log_output=False, kernel_name="python3"
+            str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc
         )
     except papermill.PapermillExecutionError as error:
         raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {partial})") from None

@@ -162,14 +162,21 @@ def test_texts_and_keys_are_one_an_item(part):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "deep" / "X"
-    with pytest.raises(KeyError), atomic.new_folder(folder) as partial:
-        (partial / "half").write_text("")
-        raise KeyError
-    assert list(folder.parent.iterdir()) == []
-    with pytest.raises(StudyError, match=r"X: exists already"), atomic.new_folder(folder) as partial:
-        (partial / "ours").write_text("")
+
+    def fill(last_step):
+        with atomic.new_folder(folder) as partial:
+            (partial / "ours").write_text("")
+            last_step()
+
+    def be_beaten():
         folder.mkdir()
         (folder / "theirs").write_text("")
+
+    with pytest.raises(KeyError):
+        fill(last_step={}.popitem)
+    assert list(folder.parent.iterdir()) == []
+    with pytest.raises(StudyError, match=r"X: exists already; remove it"):
+        fill(last_step=be_beaten)
     assert [file.name for file in folder.iterdir()] == ["theirs"]
     assert [file.name for file in folder.parent.iterdir()] == ["X"]
 

@@ -14,6 +14,9 @@ import re
 from collections import Counter
 
 import numpy as np
+import pandas as pd
+
+from studylib.errors import StudyError
 
 UNITS = frozenset(
     """a ah amp amps btu c cc cfm cm db deg dia f fl ft ft-lb g ga gal gauge gpm grit hp hz in inch inches k kg khz kohm
@@ -51,6 +54,18 @@ def spans(text: str) -> list[tuple[int, int, str]]:
         before = kind(match[0], before)
         found.append((match.start(), match.end(), before))
     return found
+
+
+def mean_density(texts: dict[str, list[str]]) -> pd.DataFrame:
+    """One row a data set: ``density`` averaged over its items' texts.
+
+    Raises:
+        StudyError: there is no data set with text.
+    """
+    if not texts:
+        raise StudyError("datasets: none of them has item text; name one that has NAME.item.json")
+    means = {name: pd.DataFrame(map(density, rows)).mean() for name, rows in texts.items()}
+    return pd.DataFrame(means).T.rename_axis("data set")
 
 
 def representative(texts: list[str]) -> int:
