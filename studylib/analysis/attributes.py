@@ -19,7 +19,7 @@ import pandas as pd
 from studylib.errors import StudyError
 
 UNITS = frozenset(
-    """a ah amp amps btu c cc cfm cm db deg dia f fl ft ft-lb g ga gal gauge gpm grit hp hz in inch inches k kg khz kohm
+    """ah amp amps btu c cc cfm cm db deg dia f fl ft ft-lb g ga gal gauge gpm grit hp hz in inch inches k kg khz kohm
     kpa kv kw l lb lbs lumen lumens m ma mah mhz mic micron microns mil ml mm mv mw nm ohm ohms oz pc pcs pk pkg ply ppm
     psi pt px qt rpm sq thk v vac vdc volt volts w watt watts yd µl µm µf °c °f""".split()  # noqa: SIM905
 )
