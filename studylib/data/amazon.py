@@ -26,8 +26,8 @@ from studylib.data import atomic
 from studylib.data.dataset import SHORTEST, Dataset
 from studylib.errors import StudyError
 
-LONGEST_LINE = 16 << 20  # bytes; the longest metadata lines of both dumps are under 2 MiB
-LARGEST_DUMP = 256 << 30  # bytes after decompression; the largest single file of both dumps is under 100 GiB
+LONGEST_LINE = 16 << 20  # bytes; a bound against files that are not lines, far above a product page's text
+LARGEST_DUMP = 256 << 30  # bytes after decompression; a bound against gzip bombs
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _check_metadata(file: Path, number: int, row: dict, release: Release) -> Non
 
 def _fields(file: Path, number: int, row: dict, release: Release) -> dict[str, str]:
     title = _text(file, number, "title", row.get("title"))
-    if "getTime" in title:  # a page's script where the title should be; the 2018 release's page says to leave these out
+    if "getTime" in title:  # 2018: a page's script stands where the title should be; commonly left out
         title = ""
     categories = next((row[column] for column in release.categories if row.get(column)), None)
     fields = {

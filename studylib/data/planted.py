@@ -1,9 +1,10 @@
 """The embedded data set: products and users generated from a seed, so that the truth is known.
 
-Every product has a text group (what kind of thing its description says it is), an image group (the shape and colour of
-its picture) and a hidden successor (a product that is bought after it for no reason that shows). A user's next product
-follows, in proportions that the knobs give, from the last product's text, its picture, or its hidden successor; what is
-left is popularity. An analysis that cannot recover these proportions is broken.
+Every product has a text group (what kind of thing its description says it is), a size, an image group (the shape and
+colour of its picture) and a hidden successor (a product that is bought after it for no reason that shows). A user's next
+product follows, in proportions that the knobs give, from the last product's text (the next kind, at a near size), its
+picture (the same look), or its hidden successor; what is left is popularity. An analysis that cannot recover these
+proportions is broken.
 """
 
 import json
@@ -21,24 +22,39 @@ from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
 from studylib.settings import Settings
 
-VERSION = 1  # raise it when the same knobs give other data
+VERSION = 2  # raise it when the same knobs give other data
 CAUSES = ("text", "image", "collaborative", "popularity")
 
-# Kind of product, category, and a description with places for d (size), l (length), n (pieces).
+SIZES = 6  # of every kind of product: the number in its description that drives what follows
+
+# Kind of product, category, sizes from small to large, range of l; and a description with places for d (its size),
+# l (a second number) and n (pieces). Only the kind and the size drive what is bought next.
 KINDS = (
-    ("hex bolt", "Fasteners", "DIN 933 hex bolt M{d} x {l} mm, A2-70 SS, fully threaded, {n} pcs/pkg"),
-    ("O-ring", "Seals", "NBR O-ring, ID {l} mm, CS {d} mm, 70 Shore A, -30/+100 °C, pack of {n}"),
-    ("ball bearing", "Bearings", "Deep groove ball bearing 60{d:02d}-2RS, bore {d} mm, OD {l} mm, ABEC-3, qty {n}"),
-    ("metal film resistor", "Electronics", "Metal film resistor {l} kohm, 1/{d} W, 1 % tol, TO-92 tape, {n} pcs"),
-    ("3D printer filament", "Printing", "PLA filament 1.{l} mm, {d}.0 kg spool, 190-220 °C, dim. acc. +/- 0.0{n} mm"),
-    ("nitrile gloves", "Safety", "Nitrile exam gloves, {d} mil, size {l}, powder free, AQL 1.5, box of {n}"),
-    ("digital caliper", "Measuring", "Digital caliper 0-{l} mm / {d} in, res. 0.01 mm, LCD, IP54, {n} x LR44"),
-    ("epoxy adhesive", "Adhesives", "Two-part epoxy, {l} ml syringe, mix 1:{d}, pot life {n} min, shear 22 MPa"),
-    ("LED strip", "Lighting", "LED strip {l} W/m, {d} m reel, 6500 K, 24 VDC, IP65, CRI >{n}"),
-    ("copper wire", "Cable", "Enamelled copper wire AWG {d}, {l} g spool, class H 180 °C, {n} m"),
-    ("glass beaker", "Labware", "Borosilicate beaker {l} ml, low form, DIN 12331, grad. {d} ml, set of {n}"),
-    ("sanding disc", "Abrasives", "Hook & loop sanding disc {l} mm, {d} holes, P{n} grit, alumina, C-wt paper"),
-)
+    ("hex bolt", "Fasteners", (4, 5, 6, 8, 10, 12), (16, 80),
+     "DIN 933 hex bolt M{d} x {l} mm, A2-70 SS, full thread, {n} pcs/pkg"),
+    ("O-ring", "Seals", (1, 2, 3, 4, 5, 6), (8, 90),
+     "NBR O-ring, CS {d} mm, ID {l} mm, 70 Shore A, -30/+100 °C, pack of {n}"),
+    ("ball bearing", "Bearings", (6, 8, 10, 12, 15, 17), (26, 47),
+     "Ball bearing 2RS, bore {d} mm, OD {l} mm, ABEC-3, qty {n}"),
+    ("resistor", "Electronics", (1, 2, 3, 5, 7, 10), (1, 99),
+     "Metal film resistor {l} kohm, {d} W, 1 % tol, 0.6 mm leads, {n} pcs"),
+    ("PLA filament", "Printing", (1, 2, 3, 4, 5, 8), (190, 220),
+     "PLA filament 1.75 mm, {d} kg spool, {l} °C, acc. +/- 0.03 mm, qty {n}"),
+    ("nitrile gloves", "Safety", (3, 4, 5, 6, 8, 9), (23, 31),
+     "Nitrile exam gloves, {d} mil, {l} cm cuff, AQL 1.5, box of {n}"),
+    ("caliper", "Measuring", (4, 6, 8, 12, 18, 24), (30, 60),
+     "Digital caliper 0-{d} in, res. 0.01 mm, jaw {l} mm, IP54, {n} x LR44"),
+    ("epoxy", "Adhesives", (5, 10, 15, 30, 60, 90), (20, 50),
+     "Two-part epoxy, {l} ml syringe, pot life {d} min, shear 22 MPa, {n} pcs"),
+    ("LED strip", "Lighting", (1, 2, 3, 5, 10, 15), (5, 20),
+     "LED strip {l} W/m, {d} m reel, 6500 K, 24 VDC, IP65, CRI 90, qty {n}"),
+    ("copper wire", "Cable", (16, 18, 20, 22, 24, 26), (100, 500),
+     "Enamelled copper wire AWG {d}, {l} g spool, class H 180 °C, qty {n}"),
+    ("beaker", "Labware", (25, 50, 100, 250, 400, 600), (34, 90),
+     "Borosilicate beaker {d} ml, low form, DIN 12331, OD {l} mm, set of {n}"),
+    ("sanding disc", "Abrasives", (40, 60, 80, 120, 180, 240), (75, 150),
+     "Hook & loop sanding disc {l} mm, P{d} grit, alumina, C-wt, {n} pcs"),
+)  # fmt: skip
 COLOURS = ((200, 60, 50), (60, 130, 200), (80, 170, 90), (230, 170, 40))
 SHAPES = ("disc", "square", "triangle")
 
@@ -70,9 +86,10 @@ class Knobs(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Per item its groups (0..11) and hidden successor; per user the cause of every step but the first."""
+    """Per item its groups (0..11), size (0..5) and hidden successor; per user the cause of every step but the first."""
 
     text_group: np.ndarray
+    size: np.ndarray
     image_group: np.ndarray
     successor: np.ndarray
     causes: list[list[int]]
@@ -82,15 +99,16 @@ def generate(knobs: Knobs) -> tuple[Dataset, list[Image.Image], Truth]:
     """Products, their pictures and the users' sequences; the same knobs give the same bytes."""
     rng = np.random.default_rng([VERSION, knobs.seed])
     text_group = rng.permutation(np.arange(knobs.items) % len(KINDS))
+    size = rng.integers(0, SIZES, knobs.items)
     alike = rng.random(knobs.items) < knobs.correlation
     image_group = np.where(alike, text_group, rng.integers(0, len(KINDS), knobs.items))
     circle = rng.permutation(knobs.items)  # one round trip through all items: nobody is his own successor
     successor = np.empty(knobs.items, dtype=np.int64)
     successor[circle] = np.roll(circle, -1)
     popularity = (1 + rng.permutation(knobs.items)) ** -0.6
-    items = tuple(_description(rng, int(group), item) for item, group in enumerate(text_group))
+    items = tuple(_description(rng, int(text_group[item]), int(size[item]), item) for item in range(knobs.items))
     pictures = [_picture(rng, int(group)) for group in image_group]
-    truth = Truth(text_group, image_group, successor, [])
+    truth = Truth(text_group, size, image_group, successor, [])
     proportions = np.array([knobs.text, knobs.image, knobs.collaborative])
     proportions = np.append(proportions, max(0.0, 1 - proportions.sum()))
     sequences = []
@@ -111,29 +129,30 @@ def _walk(rng, knobs: Knobs, truth: Truth, popularity: np.ndarray, proportions: 
     for _ in range(rng.integers(knobs.shortest, knobs.longest + 1) - 1):
         last, cause = sequence[-1], int(rng.choice(len(CAUSES), p=proportions))
         wanted = {
-            "text": truth.text_group == (truth.text_group[last] + 1) % len(KINDS),
+            "text": (truth.text_group == (truth.text_group[last] + 1) % len(KINDS))
+            * np.exp(-2.0 * np.abs(truth.size - truth.size[last])),
             "image": truth.image_group == truth.image_group[last],
             "collaborative": np.arange(knobs.items) == truth.successor[last],
-            "popularity": np.ones(knobs.items, dtype=bool),
+            "popularity": np.ones(knobs.items),
         }[CAUSES[cause]]
-        if not (wanted & free).any():  # all such items had already: then, and only then, popularity decides
-            cause, wanted = CAUSES.index("popularity"), np.ones(knobs.items, dtype=bool)
-        weight = popularity * (wanted & free)
+        if not (wanted * free).any():  # all such items had already: then, and only then, popularity decides
+            cause, wanted = CAUSES.index("popularity"), np.ones(knobs.items)
+        weight = popularity * wanted * free
         sequence.append(int(rng.choice(knobs.items, p=weight / weight.sum())))
         causes.append(cause)
         free[sequence[-1]] = False
     return np.array(sequence, dtype=np.int64), causes
 
 
-def _description(rng, group: int, item: int) -> dict[str, str]:
-    kind, category, form = KINDS[group]
-    size, length, pieces = int(rng.integers(2, 13)), int(rng.integers(10, 121)), int(rng.integers(2, 101))
+def _description(rng, group: int, size: int, item: int) -> dict[str, str]:
+    kind, category, sizes, lengths, form = KINDS[group]
+    length, pieces = int(rng.integers(*lengths)), int(rng.choice((1, 2, 4, 5, 10, 20, 25, 50, 100)))
     brand = ("Norvik", "ACMEX", "Tolland", "K&R", "Ferro-X")[int(rng.integers(5))]
     return {
-        "title": f"{brand} {kind} {size}-{length}",
+        "title": f"{brand} {kind} {sizes[size]}-{length}",
         "brand": brand,
         "categories": f"Industrial, {category}",
-        "description": f"{form.format(d=size, l=length, n=pieces)}. Part no. {brand[:2].upper()}{item:04d}.",
+        "description": f"{form.format(d=sizes[size], l=length, n=pieces)}. Part no. {brand[:2].upper()}{item:04d}.",
     }
 
 
@@ -163,7 +182,7 @@ def write(folder: Path, knobs: Knobs | None = None) -> Path:
         StudyError: the folder exists; what is in it may be of other knobs, and is left alone.
     """
     data, pictures, truth = generate(knobs or Knobs())
-    facts = {name: getattr(truth, name).tolist() for name in ("text_group", "image_group", "successor")}
+    facts = {name: getattr(truth, name).tolist() for name in ("text_group", "size", "image_group", "successor")}
     facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
     with atomic.new_folder(folder) as partial:
         atomic.write(data, partial)
