@@ -11,17 +11,28 @@ from studylib.files import write_bytes
 
 
 def keep(
-    file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict, history: list
+    file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict, history: list, spent: float
 ) -> None:
-    """Write weights, best weights, the optimiser's moments and the epochs so far; None keeps nothing."""
+    """Write weights, best weights, the optimiser's moments, the epochs and CPU seconds so far; None keeps nothing."""
     if file is None:
         return
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{number}/{name}": value for name, value in state.items()}
-    content = save({name: value.contiguous() for name, value in tensors.items()}, {"history": json.dumps(history)})
-    write_bytes(file, content)
+    facts = {"history": json.dumps(history), "cpu_seconds": repr(spent)}
+    write_bytes(file, save({name: value.contiguous() for name, value in tensors.items()}, facts))
+
+
+def seconds(file: Path | None) -> float:
+    """CPU seconds that earlier processes spent on this training."""
+    if file is None or not file.exists():
+        return 0.0
+    try:
+        with safe_open(file, "pt") as stored:
+            return float(stored.metadata()["cpu_seconds"])
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return 0.0  # restore will say that it is damaged
 
 
 def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict) -> list:

@@ -80,14 +80,22 @@ def _run(commands) -> None:
         "-p", "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter"
     )
 
+    parser.add_argument("--jobs", type=int, help="trials at a time (default: one per core)")
+
     def do(options):
         import yaml
 
         from studylib import notebook, paths
 
         given = notebook.read_parameters(options.params)
-        given |= {name: yaml.safe_load(value) for name, value in options.set}
-        folder = paths.results_root() / notebook.check(given, "parameters").data / "notebooks"
+        for name, value in options.set:
+            try:
+                given[name] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise StudyError(f"-p {name}: {value!r} is not YAML; write for example -p {name} '[a, b]'") from None
+        if options.jobs is not None:
+            given["jobs"] = options.jobs
+        folder = paths.results_of(notebook.check(given, "parameters").data) / "notebooks"
         for file in options.notebooks:
             notebook.execute(file, given, folder)
 

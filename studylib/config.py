@@ -10,9 +10,12 @@ from studylib.settings import Settings, checked
 
 
 class TokenizerSettings(Settings):
-    """Residual k-means over projected, normalised embeddings (000, section 4.1.2: L 3, K 256, d 128)."""
+    """Residual k-means over projected, normalised embeddings (000, section 4.1.2: L 3, K 256, d 128).
 
-    name: Literal["residual-kmeans", "published"] = "residual-kmeans"
+    ``none``: the IDs are ready (``index:``), or the trial is a baseline that has none.
+    """
+
+    name: Literal["residual-kmeans", "none"] = "residual-kmeans"
     levels: int = Field(3, ge=1, le=16)
     codes: int = Field(256, ge=2, le=65536)
     dims: int = Field(128, ge=2)
@@ -84,6 +87,7 @@ BUDGETS: dict[str, TigerSettings] = {
 class Trial(Settings):
     """One training and evaluation, described completely.
 
+    ``budget`` says where the generator's settings started from; what counts is the settings themselves.
     ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
     for a baseline that reads no content.
     """
@@ -94,7 +98,7 @@ class Trial(Settings):
     page: Page = Page()
     tokenizer: TokenizerSettings = TokenizerSettings()
     generator: GeneratorSettings = TigerSettings()
-    budget: Literal["smoke", "cpu", "paper", "own"] = "cpu"
+    budget: Literal["smoke", "cpu", "paper"] = "cpu"
     seed: int = Field(0, ge=0)
 
 
@@ -115,4 +119,7 @@ def trial(**settings) -> Trial:
             raise StudyError(f"budget: {budget!r} is none of {', '.join(BUDGETS)}; choose one of them")
         generator = BUDGETS[budget].model_dump() | generator
     settings["generator"] = generator
+    # Settings that nothing would read are put to one value, so that a trial has one description only.
+    if settings.get("features", "none").startswith("index:") or settings.get("features", "none") == "none":
+        settings["tokenizer"] = TokenizerSettings(name="none")
     return checked(Trial, settings)

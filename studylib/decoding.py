@@ -65,7 +65,8 @@ def beam_search(
             at the end (002, Table 8).
 
     Returns:
-        What was found, and what is found with the seen items left out: the two share every level but the last.
+        What was found, and what is found with the seen items left out. The two share every level but the last, so
+        that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
     users, items, levels = histories.shape
     memory = model.start(model.encode(histories, lengths))

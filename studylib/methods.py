@@ -3,22 +3,26 @@
 Colours are Okabe and Ito's, which colour-blind readers tell apart; the kinds differ in hatching too, for grey print.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from studylib.encoders.registry import ENCODERS
 
 COLOURS = {
     "text": "#0072B2",
     "ocr": "#D55E00",
     "image": "#009E73",
     "index": "#56B4E9",
+    "features": "#CC79A7",
     "control": "#999999",
     "baseline": "#F0E442",
 }
-HATCHES = {"text": "", "ocr": "//", "image": "..", "index": "", "control": "xx", "baseline": "--"}
+HATCHES = {"text": "", "ocr": "//", "image": "..", "index": "\\\\", "features": "oo", "control": "xx", "baseline": "--"}
 KIND_NAMES = {
     "text": "text encoder",
     "ocr": "text as a picture, OCR encoder",
     "image": "product picture",
     "index": "published Semantic IDs",
+    "features": "ready features",
     "control": "control",
     "baseline": "baseline without content",
 }
@@ -26,10 +30,11 @@ KIND_NAMES = {
 
 @dataclass(frozen=True)
 class Method:
-    """``label`` for people, ``kind`` a key of COLOURS."""
+    """``label`` for people, ``kind`` a key of COLOURS, ``paper`` the row of 000's tables that it stands beside."""
 
     label: str
     kind: str
+    paper: str | None = None
 
 
 METHODS = {
@@ -52,8 +57,8 @@ METHODS = {
     "features:clip_image_512": Method("CLIP image", "image"),
     "clip-vit-l14": Method("CLIP ViT-L/14", "image"),
     "dinov2-s14": Method("DINOv2-S/14", "image"),
-    "index:index_lemb_unique": Method("LLaMA text (published IDs)", "index"),
-    "index:index_lemb": Method("LLaMA text (published IDs, colliding)", "index"),
+    "index:index_lemb_unique": Method("LLaMA text (published IDs)", "index", "text"),
+    "index:index_lemb": Method("LLaMA text (published IDs, colliding)", "index", "text"),
     "index:index_vitemb": Method("CLIP image (published IDs)", "index"),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
@@ -65,12 +70,19 @@ METHODS = {
 
 
 def method(features: str, generator: str = "tiger") -> Method:
-    """The method behind a trial's features and generator; an unknown encoder keeps its own name.
+    """The method behind a trial's features and generator; what is not listed keeps its own name.
 
     >>> method("shuffled:minilm")
-    Method(label='MiniLM-L6, rows shuffled', kind='control')
+    Method(label='MiniLM-L6, rows shuffled', kind='control', paper=None)
+    >>> method("index:mine").kind, method("features:mine").kind, method("ppocr-v6-backbone").kind
+    ('index', 'features', 'ocr')
     """
     name = generator if features == "none" else features
+    if name in METHODS:
+        found = METHODS[name]
+        return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and name != "craft" else found
     if name.startswith("shuffled:"):
         return Method(f"{method(name.removeprefix('shuffled:')).label}, rows shuffled", "control")
-    return METHODS.get(name, Method(name.removeprefix("features:"), "text"))
+    if name.startswith(("index:", "features:")):
+        return Method(name.split(":", 1)[1], name.split(":")[0])
+    return Method(name, ENCODERS[name].kind if name in ENCODERS else "baseline")

@@ -9,10 +9,9 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from studylib.config import BUDGETS, Trial, trial
 from studylib.errors import StudyError
@@ -40,8 +39,20 @@ class Parameters(Settings):
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
         return value
 
+    @model_validator(mode="after")
+    def _features(self):
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("features must differ from each other")
+        return self
+
     def trials(self) -> list[Trial]:
-        """One trial per kind of features and seed, then the two baselines, which have no seed to vary."""
+        """One trial per kind of features and seed, then the two baselines, which have no seed to vary.
+
+        Raises:
+            StudyError: the reference is none of the features, or a setting of the generator does not exist.
+        """
+        if self.reference not in self.features:
+            raise StudyError(f"reference: {self.reference!r} is none of the features {', '.join(self.features)}")
         content = [
             trial(
                 data=self.data,
@@ -69,7 +80,11 @@ def parameters(namespace: dict) -> Parameters:
         for name, value in namespace.items()
         if not name.startswith("_") and isinstance(value, plain) and name not in ("In", "Out")
     }
-    return check(given, "the parameters cell")
+    if "_parameters_checked" in namespace:  # run again by hand: other cells have made names of their own by now
+        given = {name: value for name, value in given.items() if name in Parameters.model_fields}
+    found = check(given, "the parameters cell")
+    namespace["_parameters_checked"] = True
+    return found
 
 
 def check(given: dict, where: str) -> Parameters:
@@ -112,10 +127,13 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
 
     if not notebook.is_file():
         raise StudyError(f"{notebook}: no such notebook; choose one of notebooks/*.ipynb")
-    check(given, "parameters")
+    parameters_checked = check(given, "parameters")
+    takes = papermill.inspect_notebook(str(notebook))
+    if "features" in takes:
+        parameters_checked.trials()
     folder.mkdir(parents=True, exist_ok=True)
     partial, final = folder / f"{notebook.stem}.partial.ipynb", folder / notebook.name
-    own = {name: value for name, value in given.items() if name in papermill.inspect_notebook(str(notebook))}
+    own = {name: value for name, value in given.items() if name in takes}
     # Kernels that start side by side race for TCP ports; sockets in the file system do not.
     ipc = Config({"KernelManager": {"transport": "ipc"}})
     started = time.monotonic()
@@ -128,13 +146,3 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     os.replace(partial, final)
     log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
     return final
-
-
-def versions(*modules: ModuleType) -> str:
-    """One line for the top of a notebook: which versions made its numbers.
-
-    >>> import numpy
-    >>> versions(numpy).startswith("numpy ")
-    True
-    """
-    return " · ".join(f"{module.__name__} {module.__version__}" for module in modules)

@@ -29,6 +29,16 @@ def results_root() -> Path:
     return Path(os.environ.get("STUDY_RESULTS", ROOT / "results"))
 
 
+def results_of(data: str) -> Path:
+    """Tables of a data set, by its name; a data set given as a folder goes by the folder's name."""
+    return results_root() / Path(data).name
+
+
+def figures_of(data: str) -> Path:
+    """Figures of a data set, by its name."""
+    return figures_root() / Path(data).name
+
+
 def figures_root() -> Path:
     """Figures by data set (``STUDY_FIGURES``)."""
     return Path(os.environ.get("STUDY_FIGURES", ROOT / "figures"))

@@ -21,7 +21,7 @@ STYLE = "studylib.study"
 
 def save_figure(figure: Figure, name: str, data: str) -> Path:
     """Write figures/<data>/<name>.png and .pdf: the same bytes from the same figure. Returns the folder."""
-    folder = paths.figures_root() / data
+    folder = paths.figures_of(data)
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata=metadata)

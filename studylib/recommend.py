@@ -2,6 +2,7 @@
 
 import json
 
+from studylib import paths
 from studylib.data import load
 from studylib.errors import StudyError
 from studylib.trials import Store, key_of, parse_trial, run_in_process, work_folder
@@ -11,7 +12,7 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
     """Print the user's history and the ``count`` best items as titles.
 
     The weights of a trial are not published with its record: where they are missing the trial is trained again, which
-    gives the same weights.
+    on the same machine gives the same weights.
 
     Raises:
         StudyError: no such trial, a baseline, no such user, or the data set is not here.
@@ -31,7 +32,8 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
     work = work_folder(key)
     if not (work / "model.safetensors").exists():
         print(f"no weights of {key} on this machine: training it again", flush=True)
-        outcome = run_in_process(key, trial.model_dump_json(), str(store.root))
+        # Beside the published store: another machine may give other bytes, and a record is never written over.
+        outcome = run_in_process(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
         if outcome != "finished":
             raise StudyError(f"{key}: {outcome}")
     from studylib.trial import trained

@@ -40,7 +40,7 @@ def recommendation(
     """One row a method.
 
     Columns: ``method``, ``kind``, ``seeds``; every metric's mean over seeds and ``<metric> sd``; ``<metric> unseen``
-    with seen items left out; ``paper`` (000's number for rows of that kind, if given); and for ``metric`` the
+    with seen items left out; ``paper`` (000's number, for text and OCR encoders); and for ``metric`` the
     difference to the row of ``reference`` with its 95 % interval, p and Holm-corrected p over the table's comparisons.
 
     Args:
@@ -58,7 +58,7 @@ def recommendation(
             row[column] = np.mean(values)
             row[f"{column} sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
         row[f"{metric} unseen"] = np.mean([record["metrics_unseen"][metric] for record in group])
-        row["paper"] = (paper or {}).get(what.kind, {}).get(metric, np.nan)
+        row["paper"] = (paper or {}).get(what.paper, {}).get(metric, np.nan)
         if name != reference:
             found = compare(per_user(group, metric), base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
@@ -114,6 +114,8 @@ def findings(table: pd.DataFrame, reference: str, metric: str = "recall@10") -> 
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / base[metric]:+.1%}, p {row['p holm']:.4f}."
         )
     content = table[~table["kind"].isin(["baseline", "control"])]
+    if content.empty:
+        return lines
     best, knn = content.loc[content[metric].idxmax()], table[table["method"] == method("none", "item-knn").label]
     if len(knn):
         relation = "above" if best[metric] > knn.iloc[0][metric] else "below"
@@ -157,9 +159,10 @@ def _title(metric: str) -> str:
 
 def save(table: pd.DataFrame, name: str, data: str, printed: pd.DataFrame | None = None) -> Path:
     """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder."""
-    folder = paths.results_root() / data
+    folder = paths.results_of(data)
     printed = table if printed is None else printed
     write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
-    write_bytes(folder / f"{name}.tex", printed.style.hide(axis="index").to_latex(hrules=True).encode())
+    latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    write_bytes(folder / f"{name}.tex", latex.to_latex(hrules=True).encode())
     return folder

@@ -1,6 +1,7 @@
 """Training the generator: one loop, one-pass or sliding windows, resumable to the same result."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from studylib import checkpoints
 from studylib.config import TigerSettings
+from studylib.errors import StudyError
 from studylib.models.tiger import Size, Tiger
 
 
@@ -26,6 +28,9 @@ class Batch:
     lengths: Int[Tensor, " rows"]
     targets: Int[Tensor, "rows target"]
     counts: Tensor  # bool [rows, target]: the targets that exist and count here
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def collate(pieces: list[Piece], windows: bool) -> Batch:
 
 def loss(model: Tiger, codes: Int[Tensor, "items level"], batch: Batch) -> Tensor:
     """Mean over the batch's targets of -log p(target's codes | history) / levels."""
+    batch = batch.to(codes.device)
     history, targets = codes[batch.history], codes[batch.targets]
     memory = model.encode(history, batch.lengths)
     items = history.shape[1]
@@ -152,10 +158,16 @@ def train(
         One dict an epoch: ``epoch, loss`` and, where it was validated, ``recall@10``.
 
     Raises:
+        StudyError: there is nothing to train on.
         FloatingPointError: the loss is not finite; nothing is kept of that epoch.
     """
     windows = settings.training == "windows"
     pieces = (window_pieces if windows else one_pass_pieces)(sequences, settings.history)
+    if not pieces:
+        raise StudyError(
+            "training: no user has two items before the validation item; leave-one-out training needs some"
+        )
+    spent = checkpoints.seconds(checkpoint)
     steps_per_epoch = sum(1 for _ in batches(pieces, settings.targets_per_step, np.random.default_rng(0)))
     epochs = planned_epochs(settings, pieces)
     steps = epochs * steps_per_epoch
@@ -190,7 +202,7 @@ def train(
                 best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(row)
         log(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {row[name]:.4f}" for name in list(row)[1:]))
-        checkpoints.keep(checkpoint, model, optimiser, best, history)
+        checkpoints.keep(checkpoint, model, optimiser, best, history, spent + time.process_time())
     model.load_state_dict(best)
     model.eval()
     return history

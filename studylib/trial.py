@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from studylib import __version__, tokenizers, training
+from studylib import __version__, checkpoints, tokenizers, training
 from studylib.config import TigerSettings, Trial
 from studylib.data import Dataset, Split, load
+from studylib.encoders import Embeddings, embed
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.files import write_bytes
@@ -38,6 +39,12 @@ class Outcome:
     unseen: Ranks
     epochs: list[dict]
     ids: SemanticIds | None = None
+    provenance: dict | None = None
+
+
+def features_of(trial: Trial, data: Dataset) -> Embeddings:
+    """The embeddings that a trial tokenizes, from the cache if they are there."""
+    return embed(data, trial.features, trial.page, print)
 
 
 def semantic_ids(trial: Trial, data: Dataset) -> SemanticIds:
@@ -46,16 +53,23 @@ def semantic_ids(trial: Trial, data: Dataset) -> SemanticIds:
         return SemanticIds.load(index_file(data, trial.features), data.n_items)
     if trial.features == "none":
         raise StudyError("features 'none' gives the generator no Semantic IDs; name an encoder, a file or an index")
-    from studylib.encoders import embed
+    return tokenizers.fit(features_of(trial, data).matrix, trial.tokenizer, trial.seed)
 
-    embeddings = embed(data, trial.features, trial.page, print)
-    return tokenizers.fit(embeddings.matrix, trial.tokenizer, trial.seed)
+
+def provenance(trial: Trial, data: Dataset) -> dict | None:
+    """Where a trial's features come from: encoder, digest of its weights, pages that were drawn smaller to fit."""
+    if trial.features == "none" or trial.features.startswith("index:"):
+        return None
+    found = dict(features_of(trial, data).provenance)
+    if "file" in found:
+        found["file"] = Path(found["file"]).name  # its content is in the key; where it lay is nobody's business
+    return found
 
 
 def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
     """Train and evaluate; a generator leaves its weights and checkpoint in ``work``."""
     if not isinstance(trial.generator, TigerSettings):
-        return _baseline(trial, data)
+        return _baseline_outcome(trial, data)
     ids = semantic_ids(trial, data)
     print(f"semantic ids: {ids.quality()}", flush=True)
     settings = trial.generator
@@ -75,15 +89,18 @@ def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
         work / "model.safetensors", save({name: value.contiguous() for name, value in model.state_dict().items()})
     )
     every, unseen = Searcher(model, ids, settings.history, settings.beams, settings.search).ranks(data.test)
-    return Outcome(every, unseen, epochs, ids)
+    return Outcome(every, unseen, epochs, ids, provenance(trial, data))
 
 
-def _baseline(trial: Trial, data: Dataset) -> Outcome:
+def baseline(trial: Trial, data: Dataset) -> Popularity | ItemKnn:
+    """The model of a baseline's trial, counted on the training split."""
     if trial.generator.name == "item-knn":
-        model = ItemKnn(data.training, data.n_items, trial.generator)
-    else:
-        model = Popularity(data.training, data.n_items)
-    histories, targets = data.test.histories, data.test.targets
+        return ItemKnn(data.training, data.n_items, trial.generator)
+    return Popularity(data.training, data.n_items)
+
+
+def _baseline_outcome(trial: Trial, data: Dataset) -> Outcome:
+    model, histories, targets = baseline(trial, data), data.test.histories, data.test.targets
     every, unseen = (Ranks.of(full_ranks(model, histories, targets, leave_out)) for leave_out in (False, True))
     return Outcome(every, unseen, [])
 
@@ -112,6 +129,7 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         "trial": trial.model_dump(mode="json"),
         "data": {"fingerprint": data.fingerprint, **data.statistics},
         "versions": {name: version(name) for name in ("torch", "numpy")} | {"studylib": __version__},
+        "features": outcome.provenance,
         "semantic_ids": outcome.ids.quality() if outcome.ids else None,
         "epochs": outcome.epochs,
         "metrics": outcome.every.means(),
@@ -139,10 +157,10 @@ def main(work: Path, store: Store) -> None:
         if store.record(key_of(trial, data)) is not None and _weights_are_there(trial, work):
             print("finished by another runner", flush=True)
             return
-        began = time.time()
+        began, spent = time.time(), checkpoints.seconds(work / "checkpoint.safetensors")
         outcome = execute(trial, data, work)
         cost = {
-            "cpu_seconds": round(time.process_time(), 2),
+            "cpu_seconds": round(time.process_time() + spent, 2),
             "wall_seconds": round(time.time() - began, 2),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }

@@ -23,6 +23,7 @@ from pathlib import Path
 from studylib import paths
 from studylib.config import Trial
 from studylib.data import Dataset, load
+from studylib.encoders import embed, embeddings, registry
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.settings import checked
@@ -36,22 +37,22 @@ def canonical(value) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def content_fingerprint(data: Dataset, features: str) -> str:
-    """sha256 over all that the trial reads: sequences and text, and the pictures or files that it uses."""
+def content_fingerprint(trial: Trial, data: Dataset) -> str:
+    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoder's weights."""
     digest = sha256(data.fingerprint.encode())
+    features = trial.features.removeprefix("shuffled:")
     for file in _files_read(data, features):
         digest.update(sha256(file.read_bytes()).digest())
+    if features != "none" and not features.startswith(("index:", "features:")):
+        digest.update(embeddings.identity(registry.encoder(features), trial.page).encode())
     return digest.hexdigest()
 
 
 def _files_read(data: Dataset, features: str) -> list[Path]:
-    features = features.removeprefix("shuffled:")
     if features.startswith("index:"):
         return [index_file(data, features)]
     if features == "none":
         return []
-    from studylib.encoders import embeddings, registry
-
     if features.startswith("features:"):
         return [embeddings.feature_file(data, features.removeprefix("features:"))]
     return data.pictures if registry.encoder(features).kind == "image" else []
@@ -69,7 +70,7 @@ def index_file(data: Dataset, features: str) -> Path:
 
 def key_of(trial: Trial, data: Dataset) -> str:
     """16 hex digits of the hash of the config, the data's fingerprint and the code's format."""
-    content = content_fingerprint(data, trial.features)
+    content = content_fingerprint(trial, data)
     return sha256(canonical([FORMAT, trial.model_dump(mode="json"), content])).hexdigest()[:16]
 
 
@@ -158,7 +159,8 @@ def run(
     """
     store = store or Store.default()
     if not train:
-        return [_finished(trial, store) for trial in trials]
+        finished = list(store.records())
+        return [_finished(trial, store, finished) for trial in trials]
     datasets = {name: load(name) for name in dict.fromkeys(trial.data for trial in trials)}
     keys = [key_of(trial, datasets[trial.data]) for trial in trials]
     missing = {key: trial for key, trial in zip(keys, trials, strict=True) if store.record(key) is None}
@@ -183,21 +185,22 @@ def run(
     return [record | {"cost": store.cost(key)} for key, record in zip(keys, records, strict=True)]
 
 
-def _finished(trial: Trial, store: Store) -> dict:
+def _finished(trial: Trial, store: Store, records: list[dict]) -> dict:
     config = trial.model_dump(mode="json")
-    found = [record for record in store.records() if record["trial"] == config]
-    if len(found) != 1:
-        raise StudyError(
-            f"{store.root}: {len(found)} finished trials of {trial.data} {trial.features} {trial.generator.name} "
-            f"seed {trial.seed} (budget {trial.budget}), expected one; run the notebook with train: true"
-        )
-    return found[0]
+    found = [record for record in records if record["trial"] == config and record["format"] == FORMAT]
+    if len(found) == 1:
+        return found[0]
+    cure = "run the notebook with train: true" if not found else (
+        "they are of different data: delete the folders of all but one of " + ", ".join(row["key"] for row in found)
+    )  # fmt: skip
+    raise StudyError(
+        f"{store.root}: {len(found)} finished trials of {trial.data} {trial.features} {trial.generator.name} "
+        f"seed {trial.seed} (budget {trial.budget}), expected one; {cure}"
+    )
 
 
 def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], log: Callable[[str], None]) -> None:
     """Encode what the trials need, once each, so that a trial's process finds its embeddings in the cache."""
-    from studylib.encoders import embed
-
     for data, features, page in dict.fromkeys((trial.data, trial.features, trial.page) for trial in trials):
         if features != "none" and not features.startswith("index:"):
             embed(datasets[data], features, page, log)

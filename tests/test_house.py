@@ -5,12 +5,14 @@ import re
 import tomllib
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from studylib import paths, tables
 from studylib.analysis.significance import compare
 from studylib.cli import main
+from studylib.methods import method
 from studylib.metrics import Ranks
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
@@ -62,6 +64,20 @@ def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> d
         "metrics": found.means(), "metrics_unseen": found.means(), "ranks": found.pack(), "ranks_unseen": found.pack(),
         "semantic_ids": None,
     }  # fmt: skip
+
+
+def test_a_data_set_given_as_a_folder_goes_by_its_name(folders, tmp_path):
+    table = pd.DataFrame({"a_b": ["50 %"]})
+    folder = tables.save(table, "t", str(tmp_path / "deep" / "Mine"))
+    assert folder == folders / "results" / "Mine"
+    assert r"a\_b" in (folder / "t.tex").read_text()
+    assert r"50 \%" in (folder / "t.tex").read_text()
+
+
+def test_kinds_of_methods_that_no_table_lists():
+    assert method("index:index_lemb_unique").paper == method("minilm").paper == "text"
+    assert method("craft").paper is None
+    assert method("ppocr-v6-backbone").kind == "ocr"
 
 
 def test_a_table_says_what_its_records_say():

@@ -13,7 +13,7 @@ from studylib.errors import StudyError
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 PARAMS = sorted((paths.ROOT / "params").glob("*.yaml"))
-SMALLEST = {"features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32}
+SMALLEST = {"features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32, "generator": {}}
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -82,13 +82,23 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"budget": "huge"}, "must be one of smoke, cpu, paper"),
         ({"features": 3}, "setting 'features'"),
         ({"reference": ["minilm"]}, "setting 'reference'"),
+        ({"features": ["random", "random"]}, "features must differ"),
+        ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
+        ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
     ],
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, tmp_path):
     with pytest.raises(StudyError) as error:
-        notebook.execute(NOTEBOOKS[0], given, tmp_path)
+        notebook.execute(NOTEBOOKS[1], given, tmp_path)
     assert complaint in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_parameters_cell_can_be_run_again_by_hand():
+    namespace = {"data": "planted", "seeds": 2}
+    assert notebook.parameters(namespace).seeds == 2
+    namespace |= {"rows": [1, 2], "line": "made by another cell", "seeds": 3}
+    assert notebook.parameters(namespace).seeds == 3
 
 
 def test_numbers_that_yaml_leaves_as_text_are_numbers():

@@ -15,7 +15,7 @@ from studylib import trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
 from studylib.errors import StudyError
-from studylib.trial import record_of, semantic_ids, trained, validation_sample
+from studylib.trial import baseline, record_of, semantic_ids, trained, validation_sample
 from studylib.trials import Store, key_of, run, run_in_process, work_folder
 from tests.conftest import toy
 
@@ -154,41 +154,64 @@ def test_one_failing_trial_fails_alone_and_names_its_log(folders):
     assert Store.default().record(key_of(quick(), load("Toy"))) is not None
 
 
-def test_changing_test_items_changes_nothing_that_was_learnt(folders):
-    """Leakage: weights, tokenizer and counts are the same whatever the test items are."""
-    learnt = []
-    for change in (0, 7):
-        data = toy()
-        moved = tuple(np.append(sequence[:-1], (sequence[-1] + change) % 40) for sequence in data.sequences)
-        atomic.write(type(data)("Toy", data.users, moved, 40, data.items), folders / "data" / "Toy")
-        loaded = load("Toy")
-        record = run([quick()])[0]
-        searcher = trained(quick(), loaded, work_folder(record["key"]))
-        knn = trials_of_baseline(loaded)
-        learnt.append((searcher.model.state_dict(), searcher.ids.codes, knn, record["epochs"], record["metrics"]))
-    (weights, codes, knn, epochs, metrics), (weights_2, codes_2, knn_2, epochs_2, metrics_2) = learnt
-    assert all((weights[name] == weights_2[name]).all() for name in weights)
-    assert (codes == codes_2).all()
-    assert (knn[0] == knn_2[0]).all()
-    assert (knn[1] != knn_2[1]).nnz == 0
-    assert epochs == epochs_2
-    assert metrics != metrics_2
-
-
-def trials_of_baseline(data):
-    from studylib.config import ItemKnnSettings
-    from studylib.models.baselines import ItemKnn
-
-    knn = ItemKnn(data.training, data.n_items, ItemKnnSettings())
-    return knn.popularity, knn.similarity
-
-
-def test_changing_validation_items_changes_no_training_target(folders):
+def learnt(folders, moved) -> dict:
+    """What a trial and the baselines learn on the toy with other sequences: weights, codes, counts, curves."""
     data = toy()
-    moved = tuple(np.concatenate([s[:-2], (s[-2:] + 11) % 40]) for s in data.sequences)
-    other = type(data)("Toy", data.users, moved, 40, data.items)
-    assert all((a == b).all() for a, b in zip(data.training, other.training, strict=True))
-    assert [(h.tolist(), t) for h, t in data.windows()] == [(h.tolist(), t) for h, t in other.windows()]
+    atomic.write(type(data)("Toy", data.users, moved, 40, data.items), folders / "data" / "Toy")
+    loaded = load("Toy")
+    record = run([quick()])[0]
+    searcher = trained(quick(), loaded, work_folder(record["key"]))
+    knn = baseline(trial(data="Toy", generator={"name": "item-knn"}), loaded)
+    popularity = baseline(trial(data="Toy", generator={"name": "popularity"}), loaded)
+    return {
+        "weights": {name: value.tolist() for name, value in searcher.model.state_dict().items()},
+        "codes": searcher.ids.codes.tolist(),
+        "similarity": knn.similarity.toarray().tolist(),
+        "popularity": popularity.counts.tolist(),
+        "losses": [row["loss"] for row in record["epochs"]],
+        "validation": [row["recall@10"] for row in record["epochs"]],
+        "metrics": record["metrics"],
+    }
+
+
+def test_changing_test_items_changes_nothing_that_was_learnt(folders):
+    """Leakage: weights, tokenizer, counts and the choice of epoch are the same whatever the test items are."""
+    sequences = toy().sequences
+    before = learnt(folders, sequences)
+    after = learnt(folders, tuple(np.append(s[:-1], (s[-1] + 7) % 40) for s in sequences))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"metrics"}
+
+
+def test_changing_validation_items_changes_no_training_loss(folders):
+    """Validation items choose the epoch (so the weights kept may differ), but no loss, code or count sees them."""
+    sequences = toy().sequences
+    before = learnt(folders, sequences)
+    after = learnt(folders, tuple(np.concatenate([s[:-2], [(s[-2] + 11) % 40], s[-1:]]) for s in sequences))
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"codes", "similarity", "popularity", "losses"}.isdisjoint(changed)
+    assert "validation" in changed
+
+
+def test_another_encoder_behind_the_same_name_is_another_trial(folders, monkeypatch):
+    data, spec = load("Toy"), trial(data="Toy", features="minilm", tokenizer=TOKENIZER, generator=QUICK)
+    key = key_of(spec, data)
+    monkeypatch.setattr("studylib.encoders.weights.key", lambda _: "0" * 64)
+    assert key_of(spec, data) != key
+
+
+def test_settings_that_nothing_reads_make_no_other_trial():
+    one = trial(data="X", features="index:a", tokenizer={"codes": 32})
+    assert one == trial(data="X", features="index:a")
+    assert one.tokenizer.name == "none"
+
+
+def test_nothing_to_train_on_is_said(folders):
+    data = toy()
+    short = tuple(sequence[:3] for sequence in data.sequences)
+    atomic.write(type(data)("Toy", data.users, short, 40, data.items), folders / "data" / "Toy")
+    with pytest.raises(StudyError, match="no user has two items before the validation item"):
+        run([quick()])
 
 
 def test_reading_without_training_needs_no_data(folders, monkeypatch):

@@ -1,10 +1,9 @@
 """The embedded data set: products and users generated from a seed, so that the truth is known.
 
-Every product has a text group (what kind of thing its description says it is), a size, an image group (the shape and
-colour of its picture) and a hidden successor (a product bought after it for no reason that shows). A user's next product
-follows, in proportions that the knobs give, from the last product's text (the next kind, at a near size), its picture
-(the same look), or its hidden successor; what is left is popularity. An analysis that cannot recover these proportions
-is broken.
+Every product has a text group (what kind of thing its description says it is), a size, an image group (shape and colour
+of its picture) and a hidden successor (bought after it for no reason that shows). A user's next product follows, in
+proportions that the knobs give, from the last product's text (the next kind, at a near size), its picture (the same
+look), or its hidden successor; what is left is popularity. An analysis that cannot recover these proportions is broken.
 """
 
 import json

@@ -90,13 +90,7 @@ def uncached(data: Dataset, name: str, page: Page | None = None) -> Callable[[li
 
 
 def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np.ndarray, dict]:
-    digest = weights.key(row)
-    if digest is None:
-        digest = weights.load(row).digest  # asks the hub, or says what is missing
-    name = row.raw or row.name
-    settings = f"{name}\0{row.version}\0{digest}\0{json.dumps(row.options, sort_keys=True) if row.options else ''}"
-    if row.reads == "pages":
-        settings += f"{page.model_dump_json()}\0{font_digest()}\0"
+    digest, name, settings = _digest(row), row.raw or row.name, identity(row, page)
     keys = [sha256(settings.encode() + content).hexdigest() for content in _contents(data, row, page)]
     model = None
 
@@ -114,6 +108,18 @@ def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np
         if model is not None and shrunk:
             progress(f"{name} on {data.name}: {shrunk} of {data.n_items} pages drawn in a smaller font to fit")
     return found, provenance
+
+
+def identity(row: Encoder, page: Page) -> str:
+    """All that an encoder's rows depend on besides the item: weights, version, options; for pages, the drawing."""
+    options = json.dumps(row.options, sort_keys=True) if row.options else ""
+    settings = f"{row.raw or row.name}\0{row.version}\0{_digest(row)}\0{options}"
+    return settings + (f"{page.model_dump_json()}\0{font_digest()}\0" if row.reads == "pages" else "")
+
+
+def _digest(row: Encoder) -> str:
+    """sha256 of the weights; asks the hub, or says what is missing."""
+    return weights.key(row) or weights.load(row).digest
 
 
 def _contents(data: Dataset, row: Encoder, page: Page) -> Sequence[bytes]:

@@ -288,6 +288,7 @@ _ENTRIES = [
     Encoder(
         *("pixels", "control", 4096, "controls.pixels", "the page itself at 64 x 64 pixels"),
         *("none", "none needed", "pages"),
+        centred=True,
     ),
     Encoder(
         *("random-crnn", "control", 512, "crnn.random_crnn", "EasyOCR's CRNN with random weights, fixed seed"),

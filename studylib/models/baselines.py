@@ -24,7 +24,7 @@ class Popularity:
 
 
 class ItemKnn:
-    """Items that stood near the history's last items in other users' sequences; ties by popularity.
+    """Items that stood near the history's last items in training sequences; ties by popularity.
 
     score(j) = sum over the last items i, newest first, of recency^n C_ij / (C_i C_j)^damping. C_ij sums 1 / distance
     (or 1, without ``distance_decay``) over the times that i and j stand at most ``window`` positions apart; C_i counts
