@@ -19,7 +19,7 @@ figures: install
 
 # The study at its smallest scale, into a folder of its own.
 smoke: install
-	STUDY_RESULTS=build/results STUDY_FIGURES=build/figures $(BIN)/study run $(NOTEBOOKS) -f params/planted.yaml \
+	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures $(BIN)/study run $(NOTEBOOKS) -f params/planted.yaml \
 	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]'
 
 test: install

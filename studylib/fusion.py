@@ -15,7 +15,7 @@ def project(embeddings: Float[np.ndarray, "items dims"], dims: int, seed: int = 
         StudyError: a row of zeros, which has no direction.
 
     >>> x = project(np.array([[3.0, 4.0], [1.0, 0.0]]), dims=2)
-    >>> x.round(2).tolist()
+    >>> x.astype(float).round(2).tolist()
     [[0.6, 0.8], [1.0, 0.0]]
     """
     x = np.asarray(embeddings, dtype=np.float64)

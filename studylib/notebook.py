@@ -6,6 +6,7 @@ checks them before a kernel starts. A name that another notebook uses is allowed
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,8 +140,9 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     started = time.monotonic()
     try:
         papermill.execute_notebook(
-            str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc
-        )
+            str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc,
+            stdout_file=sys.stdout,
+        )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {partial})") from None
     os.replace(partial, final)

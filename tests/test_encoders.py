@@ -307,7 +307,8 @@ def test_cache_follows_text_page_and_encoder():
     changed = embed(replace(data, items=items), "pixels", progress=lines.append)
     assert len(lines) == 3
     assert not np.array_equal(changed.matrix[-1], first.matrix[-1])
-    assert np.array_equal(changed.matrix[:-1], first.matrix[:-1])
+    moved = changed.matrix[:-1] - first.matrix[:-1]  # the other pages move with the catalogue's mean alone
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-5)
 
 
 def test_shrunk_pages_are_counted():

@@ -245,7 +245,7 @@ def test_validation_sample_is_the_same_for_all(folders):
         ({"data": "Toy", "seed": -1}, "setting 'seed'"),
         ({"data": "Toy", "generator": {"lr": "fast"}}, "setting 'generator.tiger.lr'"),
         ({"data": "Toy", "generator": {"layers": 3}}, "unknown setting 'generator.tiger.layers'"),
-        ({"data": "Toy", "tokenizer": {"codes": 1}}, "setting 'tokenizer.codes'"),
+        ({"data": "Toy", "features": "features:circle", "tokenizer": {"codes": 1}}, "setting 'tokenizer.codes'"),
         ({"data": "Toy", "generator": {"name": "lstm"}}, "setting 'generator'"),
         ({"data": "Toy", "generator": {"dropout": 1.0}}, "setting 'generator.tiger.dropout'"),
     ],
