@@ -53,7 +53,7 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
     ]
     if paper and rows["paper"].notna().any():
         marks = axis.plot(rows["paper"], places, "D", color="white", markeredgecolor="black", markersize=5, zorder=5)
-        marks[0].set_label("the paper's number (other encoder)")
+        marks[0].set_label("the paper's number")
         handles.append(marks[0])
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
