@@ -1,13 +1,50 @@
-"""The state of a training, in one safetensors file that is replaced whole after every epoch."""
+"""Weights and the state of a training, in safetensors files that are replaced whole and carry their own digest."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from studylib.files import write_bytes
+
+
+class Damaged(ValueError):
+    """A file that is cut off, or not as it was written."""
+
+
+def write(file: Path, tensors: dict[str, Tensor], **facts: str) -> None:
+    """Write ``tensors`` and ``facts`` (text) with a digest over both: a flipped bit is not taken for a weight."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(file, save(tensors, facts | {"sha256": _digest(tensors, facts)}))
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and facts of a file.
+
+    Raises:
+        Damaged: it is cut off or was changed since it was written; says so in one line.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            facts = dict(stored.metadata() or {})
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Damaged(f"{file}: cannot be read ({error})") from None
+    if facts.pop("sha256", None) != _digest(tensors, facts):
+        raise Damaged(f"{file}: changed since it was written")
+    return tensors, facts
+
+
+def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    digest = sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def keep(
@@ -20,8 +57,7 @@ def keep(
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{number}/{name}": value for name, value in state.items()}
-    facts = {"history": json.dumps(history), "cpu_seconds": repr(spent)}
-    write_bytes(file, save({name: value.contiguous() for name, value in tensors.items()}, facts))
+    write(file, tensors, history=json.dumps(history), cpu_seconds=repr(spent))
 
 
 def seconds(file: Path | None) -> float:
@@ -29,10 +65,9 @@ def seconds(file: Path | None) -> float:
     if file is None or not file.exists():
         return 0.0
     try:
-        with safe_open(file, "pt") as stored:
-            return float(stored.metadata()["cpu_seconds"])
-    except (SafetensorError, KeyError, TypeError, ValueError):
-        return 0.0  # restore will say that it is damaged
+        return float(read(file)[1]["cpu_seconds"])
+    except Damaged:
+        return 0.0  # restore will say so
 
 
 def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict) -> list:
@@ -40,12 +75,10 @@ def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Op
     if file is None or not file.exists():
         return []
     try:
-        with safe_open(file, "pt") as stored:
-            history = json.loads(stored.metadata()["history"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        print(f"{file}: damaged checkpoint ({error}); training starts again from epoch 1")
-        file.unlink()
+        tensors, facts = read(file)
+    except Damaged as error:
+        print(f"{error}: damaged checkpoint; training starts again from epoch 1", flush=True)
+        file.unlink(missing_ok=True)
         return []
     parts: dict[str, dict] = {"model": {}, "best": {}}
     moments: dict[int, dict] = {}
@@ -59,4 +92,4 @@ def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Op
     model.load_state_dict(parts["model"])
     best.update(parts["best"])
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return history
+    return json.loads(facts["history"])

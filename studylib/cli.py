@@ -13,7 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; bad input prints one line and returns 2."""
     parser = argparse.ArgumentParser(prog="study", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_check, _convert, _encoders, _run, _trials, _recommend, _bench):
+    for add in (
+        _check, _convert, _encoders, _embed, _run, _trials, _verify, _gc, _recommend, _bench, _selftest,
+    ):  # fmt: skip
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -72,58 +74,133 @@ def _encoders(commands) -> None:
     parser.set_defaults(do=do)
 
 
+def _embed(commands) -> None:
+    parser = commands.add_parser("embed", help="encode a data set's items into the cache, ahead of any trial")
+    parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
+    parser.add_argument("features", nargs="+", help="encoders: see 'study encoders'")
+    parser.add_argument("--page", default="{}", help="how pages are drawn, as JSON: '{\"resolution\": 256}'")
+
+    def do(options):
+        from studylib.data import load
+        from studylib.encoders import embed
+        from studylib.files import parse_yaml
+        from studylib.render import Page
+
+        page, data = Page(**parse_yaml("--page", options.page)), load(options.data)
+        for name in options.features:
+            matrix = embed(data, name, page, lambda line: print(line, flush=True)).matrix
+            print(f"{name} on {data.name}: {matrix.shape[0]} items, {matrix.shape[1]} dimensions", flush=True)
+
+    parser.set_defaults(do=do)
+
+
 def _run(commands) -> None:
-    parser = commands.add_parser("run", help="run notebooks unattended, one after the other")
-    parser.add_argument("notebooks", type=Path, nargs="+", help="notebooks/*.ipynb")
-    parser.add_argument("-f", "--params", type=Path, required=True, help="a YAML file of parameters, params/*.yaml")
+    parser = commands.add_parser("run", help="run notebooks unattended, on one data set after the other")
+    parser.add_argument("files", type=Path, nargs="+", help="notebooks/*.ipynb and params/*.yaml, in any order")
+    parser.add_argument("-f", "--params", type=Path, action="append", default=[], help="one more file of parameters")
     parser.add_argument(
         "-p", "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter"
     )
-
-    parser.add_argument("--jobs", type=int, help="trials at a time (default: one per core)")
+    parser.add_argument("--jobs", type=int, help="trials at a time here (default: one per GPU, or else core)")
+    engine = parser.add_mutually_exclusive_group()
+    engine.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786")
+    engine.add_argument("--slurm", metavar="YAML", help="Slurm jobs as this file says: params/cluster/slurm.yaml")
 
     def do(options):
-        import yaml
+        from studylib import notebook
+        from studylib.files import parse_yaml
 
-        from studylib import notebook, paths
-
-        given = notebook.read_parameters(options.params)
-        for name, value in options.set:
-            try:
-                given[name] = yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise StudyError(f"-p {name}: {value!r} is not YAML; write for example -p {name} '[a, b]'") from None
+        notebooks = [file for file in options.files if file.suffix == ".ipynb"]
+        params = [file for file in options.files if file.suffix != ".ipynb"] + options.params
+        if not notebooks or not params:
+            raise StudyError("run: give at least one notebook (.ipynb) and one file of parameters (.yaml)")
+        extra = {name: parse_yaml(f"-p {name}", value) for name, value in options.set}
         if options.jobs is not None:
-            given["jobs"] = options.jobs
-        folder = paths.results_of(notebook.check(given, "parameters").data) / "notebooks"
-        for file in options.notebooks:
-            notebook.execute(file, given, folder)
+            extra["jobs"] = options.jobs
+        if options.cluster or options.slurm:
+            extra["engine"] = options.cluster or options.slurm
+        rows = notebook.execute_all(notebooks, [notebook.read_parameters(file) | extra for file in params])
+        print(notebook.summary(rows))
+        return 1 if any(row.error for row in rows) else 0
 
     parser.set_defaults(do=do)
 
 
 def _trials(commands) -> None:
-    parser = commands.add_parser("trials", help="list the finished trials")
+    parser = commands.add_parser("trials", help="list the finished trials, or compare two")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--data", help="only trials on this data set")
+    for name in ("data", "features", "generator", "budget"):
+        parser.add_argument(f"--{name}", help=f"only trials of this {name}")
+    parser.add_argument("--seed", type=int, help="only trials of this seed")
+    parser.add_argument("--diff", nargs=2, metavar="KEY", help="the settings and metrics in which two trials differ")
 
     def do(options):
-        from studylib.trials import Store
+        from studylib import listing
+        from studylib.store import Store
 
-        for record in Store.default().records():
-            trial = record["trial"]
-            if options.data not in (None, trial["data"]):
-                continue
-            if options.json:
-                row = {"key": record["key"], **trial}
-                row |= {"metrics": record["metrics"], "metrics_unseen": record["metrics_unseen"]}
-                print(json.dumps(row | {name: record["cost"].get(name) for name in ("cpu_seconds", "peak_mb")}))
-            else:
-                print(
-                    f"{record['key']}  {trial['data']:12} {trial['features']:26} {trial['generator']['name']:10} "
-                    f"{trial['budget']:6} seed {trial['seed']}  recall@10 {record['metrics']['recall@10']:.4f}  "
-                    f"{record['cost'].get('cpu_seconds', 0):.0f} CPU s"
-                )
+        store = Store.default()
+        if options.diff:
+            lines = listing.diff(store, *options.diff, as_json=options.json)
+        else:
+            wanted = {name: getattr(options, name) for name in ("data", "features", "generator", "budget", "seed")}
+            lines = listing.rows(store, wanted, as_json=options.json)
+        for line in lines:
+            print(line)
+
+    parser.set_defaults(do=do)
+
+
+def _verify(commands) -> None:
+    parser = commands.add_parser("verify", help="check the trial store, the tables' trials and the cache")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    def do(options):
+        from studylib import upkeep
+
+        problems = list(upkeep.verify())
+        for problem in problems:
+            print(json.dumps(problem.__dict__) if options.json else f"{problem.kind}: {problem.file}: {problem.what}")
+        if not options.json:
+            print(f"{len(problems)} problems" if problems else "everything is as it was written")
+        return 1 if problems else 0
+
+    parser.set_defaults(do=do)
+
+
+def _gc(commands) -> None:
+    parser = commands.add_parser("gc", help="remove trials that no table uses, and what killed processes left")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def do(options):
+        from studylib import upkeep
+
+        garbage = list(upkeep.garbage())
+        for found in garbage:
+            print(f"{found.size / 2**20:9.2f} MB  {found.path}  ({found.why})")
+        if not garbage:
+            print("nothing to remove")
+            return
+        if not options.yes:
+            if not sys.stdin.isatty():
+                raise StudyError("gc: there is nobody to ask; look at the list above and give --yes")
+            if input(f"remove these {len(garbage)}? [y/N] ").strip().lower() != "y":
+                return
+        upkeep.remove(garbage)
+        print(f"removed {len(garbage)}")
+
+    parser.set_defaults(do=do)
+
+
+def _selftest(commands) -> None:
+    parser = commands.add_parser("selftest", help="kill trials, runners, kernels and workers, and see what is lost")
+    parser.add_argument("--moments", type=int, default=20, help="kills of each kind, at random moments (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--only", help="one of trial, runner, kernel, worker")
+
+    def do(options):
+        from studylib import selftest
+
+        return selftest.main(options.moments, options.seed, options.only)
 
     parser.set_defaults(do=do)
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from studylib.errors import StudyError
 from studylib.render import Page
-from studylib.settings import Settings, checked
+from studylib.settings import Settings, checked, later
 
 
 class TokenizerSettings(Settings):
@@ -49,6 +49,10 @@ class TigerSettings(Settings):
     patience: int = Field(6, ge=1)  # validations without a better Recall@10
     beams: int = Field(20, ge=1)
     search: Literal["tree", "free", "exact"] = "tree"
+    # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
+    precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
+    compile: bool = later(False)
+    devices: int = later(1, ge=1, le=64)  # processes that share one trial's batches
 
 
 class ItemKnnSettings(Settings):

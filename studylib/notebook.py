@@ -5,17 +5,21 @@ fields of one model, ``Parameters``; a notebook's first code after its parameter
 checks them before a kernel starts. A name that another notebook uses is allowed: one file of parameters serves all.
 """
 
+import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
+from studylib import paths, trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.errors import StudyError
+from studylib.files import read_yaml
 from studylib.settings import Settings, checked
 
 
@@ -31,6 +35,7 @@ class Parameters(Settings):
     budget: str = "cpu"
     generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
     jobs: int = Field(0, ge=0)
+    engine: str = ""
     train: bool = True
 
     @field_validator("budget")
@@ -67,6 +72,10 @@ class Parameters(Settings):
             for seed in range(self.seeds)
         ]
         return content + [trial(data=self.data, generator={"name": name}) for name in ("item-knn", "popularity")]
+
+    def run(self) -> list[dict]:
+        """The records of ``trials()``, run where ``engine`` says as far as they are not finished."""
+        return trials.run(self.trials(), jobs=self.jobs, train=self.train, engine=self.engine)
 
 
 def parameters(namespace: dict) -> Parameters:
@@ -105,26 +114,78 @@ def read_parameters(file: Path) -> dict:
     Raises:
         StudyError: no such file, not YAML, or a parameter that no notebook takes.
     """
-    try:
-        given = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{file}: {error.strerror}; give one of the files in params/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: not YAML ({error}); write lines of 'name: value'") from None
-    if not isinstance(given, dict):
-        raise StudyError(f"{file}: expected lines of 'name: value'")
+    given = read_yaml(Path(file))
     check(given, str(file))
     return given
 
 
-def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None] = print) -> Path:
-    """Run a notebook with parameters; the executed copy appears in ``folder`` once it has run to its end.
+@dataclass(frozen=True)
+class Ran:
+    """One notebook on one data set: how long it took, what became of its trials, and why it failed if it did."""
+
+    notebook: str
+    data: str
+    seconds: float
+    trained: int = 0
+    reused: int = 0
+    failed: int = 0
+    error: str = ""
+
+
+def execute_all(
+    notebooks: Sequence[Path], givens: Sequence[dict], log: Callable[[str], None] = lambda line: print(line, flush=True)
+) -> list[Ran]:
+    """Every notebook with every set of parameters; one that fails does not keep the others from running.
 
     Raises:
-        StudyError: the parameters are wrong (before a kernel starts), or a cell failed (the partial copy is named).
+        StudyError: a notebook is missing or parameters are wrong, before the first kernel starts.
+    """
+    for given in givens:
+        for file in notebooks:
+            ready(file, given)
+    rows = []
+    for given in givens:
+        data = Path(check(given, "parameters").data).name
+        for file in notebooks:
+            started, error = time.monotonic(), ""
+            with tempfile.TemporaryDirectory() as folder:
+                tally = Path(folder) / "tally.jsonl"
+                os.environ[trials.TALLY] = str(tally)
+                try:
+                    execute(file, given, paths.results_of(data) / "notebooks", log)
+                except StudyError as failure:
+                    error = str(failure)
+                    log(f"{file.name} on {data}: failed: {error}")
+                finally:
+                    del os.environ[trials.TALLY]
+                lines = tally.read_text().splitlines() if tally.exists() else []
+            counts = [json.loads(line) for line in lines]
+            total = {name: sum(row[name] for row in counts) for name in ("trained", "reused", "failed")}
+            rows.append(Ran(file.stem, data, time.monotonic() - started, **total, error=error))
+    return rows
+
+
+def summary(rows: Sequence[Ran]) -> str:
+    """The table that ends an unattended run."""
+    from tabulate import tabulate
+
+    return tabulate(
+        [
+            (row.notebook, row.data, "failed" if row.error else "done", f"{row.seconds:.0f} s", row.trained, row.reused,
+             row.failed)
+            for row in rows
+        ],
+        headers=("notebook", "data", "state", "time", "trials trained", "reused", "failed"),
+    )  # fmt: skip
+
+
+def ready(notebook: Path, given: dict) -> dict:
+    """The parameters that the notebook takes.
+
+    Raises:
+        StudyError: no such notebook, or wrong parameters.
     """
     import papermill
-    from traitlets.config import Config
 
     if not notebook.is_file():
         raise StudyError(f"{notebook}: no such notebook; choose one of notebooks/*.ipynb")
@@ -132,9 +193,23 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     takes = papermill.inspect_notebook(str(notebook))
     if "features" in takes:
         parameters_checked.trials()
+    return {name: value for name, value in given.items() if name in takes}
+
+
+def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None] = print) -> Path:
+    """Run a notebook with parameters; the executed copy appears in ``folder`` once it has run to its end.
+
+    Raises:
+        StudyError: the parameters are wrong (before a kernel starts), or a cell failed or the kernel died (the partial
+            copy is named).
+    """
+    own = ready(notebook, given)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
     folder.mkdir(parents=True, exist_ok=True)
     partial, final = folder / f"{notebook.stem}.partial.ipynb", folder / notebook.name
-    own = {name: value for name, value in given.items() if name in takes}
     # Kernels that start side by side race for TCP ports; sockets in the file system do not.
     ipc = Config({"KernelManager": {"transport": "ipc"}})
     started = time.monotonic()
@@ -145,6 +220,11 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {partial})") from None
+    except DeadKernelError:
+        raise StudyError(
+            f"{notebook.name}: its kernel died, killed or out of memory; run it again, finished trials are kept "
+            f"(cells so far: {partial})"
+        ) from None
     os.replace(partial, final)
     log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
     return final

@@ -3,9 +3,12 @@
 import json
 
 from studylib import paths
+from studylib.checkpoints import Damaged
 from studylib.data import load
+from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
-from studylib.trials import Store, key_of, parse_trial, run_in_process, work_folder
+from studylib.store import Store, work_folder
+from studylib.trials import key_of, parse_trial
 
 
 def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = False) -> None:
@@ -29,21 +32,32 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
         raise StudyError(f"{key}: made from other data than {data.source or data.name} holds now; run the trial again")
     if user is not None and user not in data.users:
         raise StudyError(f"{trial.data}: no user {user!r}; users are named like {', '.join(data.users[:3])}")
-    work = work_folder(key)
-    if not (work / "model.safetensors").exists():
-        print(f"no weights of {key} on this machine: training it again", flush=True)
-        # Beside the published store: another machine may give other bytes, and a record is never written over.
-        outcome = run_in_process(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
-        if outcome != "finished":
-            raise StudyError(f"{key}: {outcome}")
-    from studylib.trial import trained
-
+    searcher = _weights(trial, data, key)
     number = data.users.index(user) if user is not None else 0
     history = data.test.histories[number]
     print(f"history of user {data.users[number]} ({data.name}), oldest first:")
     for item in history:
         print(f"  {item:>6}  {data.title(int(item))}")
     print(f"next, by {trial.features} (seed {trial.seed}):")
-    for place, (item, score) in enumerate(trained(trial, data, work).recommend(history, count, seen), 1):
+    for place, (item, score) in enumerate(searcher.recommend(history, count, seen), 1):
         bought = "  <- bought" if item == data.test.targets[number] else ""
         print(f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}")
+
+
+def _weights(trial, data, key: str):
+    """The trained generator, trained again if its weights are lost or damaged."""
+    from studylib.trial import trained
+
+    file = work_folder(key) / "model.safetensors"
+    if file.exists():
+        try:
+            return trained(trial, data, file.parent)
+        except Damaged as error:
+            print(f"{error}: damaged weights", flush=True)
+            file.unlink()
+    print(f"no weights of {key} on this machine: training it again", flush=True)
+    # Beside the published store: another machine may give other bytes, and a record is never written over.
+    outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
+    if outcome != FINISHED:
+        raise StudyError(f"{key}: {outcome}")
+    return trained(trial, data, file.parent)

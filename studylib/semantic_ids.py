@@ -11,8 +11,9 @@ from jaxtyping import Int
 
 from studylib.data.atomic import item_table, read_json
 from studylib.errors import StudyError
+from studylib.files import shown, write_json
 
-TOKEN = re.compile(r"<([a-z])_(\d{1,6})>")
+TOKEN = re.compile(r"<([a-zA-Z])_([0-9]{1,6})>")  # MQL4GRec writes picture codes in capitals
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +92,6 @@ class SemanticIds:
 
     def save(self, file: str | Path) -> None:
         """Write ``{item id: tokens}``."""
-        from studylib.files import write_json
-
         write_json(Path(file), {str(item): self.tokens(item) for item in range(len(self.codes))})
 
     @classmethod
@@ -124,9 +123,10 @@ def _codes(file: Path, item: int, tokens) -> list[int]:
     row = []
     for level, token in enumerate(tokens):
         match = TOKEN.fullmatch(token) if isinstance(token, str) else None
-        if not match or ord(match[1]) - 97 != level:
+        if not match or ord(match[1].lower()) - 97 != level:
             raise StudyError(
-                f"{file}: item {item}: token {token!r} should look like '<{chr(97 + level)}_12>' at level {level + 1}"
+                f"{file}: item {item}: token {shown(token)} should look like '<{chr(97 + level)}_12>' "
+                f"at level {level + 1}"
             )
         row.append(int(match[2]))
     return row

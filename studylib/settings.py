@@ -1,12 +1,30 @@
 """The base of all settings: frozen, unknown names refused, one line of complaint."""
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from studylib.errors import StudyError
+
+_LATER = {"later": True}
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_defaults(self, dump):
+        values = dump(self)
+        for name, field in type(self).model_fields.items():
+            if field.json_schema_extra == _LATER and getattr(self, name) == field.default:
+                values.pop(name, None)
+        return values
+
+
+def later(default, **bounds):
+    """A field that came after trials had been published: at its default it is not written.
+
+    So a trial that does not use it keeps the description, and the key, that it had before the field was there.
+    """
+    return Field(default, json_schema_extra=_LATER, **bounds)
 
 
 def checked(model: type[Settings], values: dict):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from studylib import paths
 from studylib.analysis.significance import compare, holm
-from studylib.files import write_bytes
+from studylib.files import write_bytes, write_json
 from studylib.methods import method
 from studylib.metrics import Ranks
 
@@ -157,12 +157,19 @@ def _title(metric: str) -> str:
     return f"{ {'recall': 'Recall', 'ndcg': 'NDCG', 'mrr': 'MRR'}[name] }@{k}"
 
 
-def save(table: pd.DataFrame, name: str, data: str, printed: pd.DataFrame | None = None) -> Path:
-    """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder."""
+def save(
+    table: pd.DataFrame, name: str, data: str, printed: pd.DataFrame | None = None, records: Sequence[dict] = ()
+) -> Path:
+    """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder.
+
+    The keys of the trials that it was made from go to <name>.trials.json: what no such list names may be removed.
+    """
     folder = paths.results_of(data)
     printed = table if printed is None else printed
     write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
     latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     write_bytes(folder / f"{name}.tex", latex.to_latex(hrules=True).encode())
+    if records:
+        write_json(folder / f"{name}.trials.json", sorted({record["key"] for record in records}))
     return folder

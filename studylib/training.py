@@ -12,9 +12,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from studylib import checkpoints
+from studylib.accelerate import Arithmetic, Team, compiled
 from studylib.config import TigerSettings
 from studylib.errors import StudyError
 from studylib.models.tiger import Size, Tiger
+
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def train(
     validate: Callable[[Tiger], float],
     log: Callable[[str], None] = print,
     checkpoint: Path | None = None,
+    team: Team = ALONE,
 ) -> list[dict]:
     """Train ``model`` on ``sequences`` (the training split) and leave it with the best validation epoch's weights.
 
@@ -153,6 +157,7 @@ def train(
         validate: Recall@10 on the validation split; the best epoch is chosen by it, never by the loss.
         checkpoint: where the state is kept after every epoch; a training that was killed goes on from there and ends
             with the same weights, because every epoch draws from its own seed.
+        team: the processes that share this training; every one of them calls this function alike.
 
     Returns:
         One dict an epoch: ``epoch, loss`` and, where it was validated, ``recall@10``.
@@ -172,35 +177,46 @@ def train(
     epochs = planned_epochs(settings, pieces)
     steps = epochs * steps_per_epoch
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    arithmetic, step_loss = Arithmetic.on(codes.device, settings), compiled(loss, codes.device, settings)
     best = {name: value.clone() for name, value in model.state_dict().items()}
     history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best)
     while not finished(history, epochs, settings.patience):
         epoch = len(history)
         order = np.random.default_rng([seed, epoch])
-        torch.manual_seed(seed * 1_000_003 + epoch)
+        torch.manual_seed(seed * 1_000_003 + epoch + team.rank * 1_000_000_007)
         model.train()
         total, step = 0.0, epoch * steps_per_epoch
         for group in batches(pieces, settings.targets_per_step, order):
-            batch = collate(group, windows)
-            value = loss(model, codes, batch)
             optimiser.zero_grad(set_to_none=True)
-            value.backward()
+            if share := team.share(group):
+                batch = collate(share, windows)
+                with arithmetic.context(codes.device):
+                    value = step_loss(model, codes, batch)
+                own = int(batch.counts.sum())
+                # The team's gradients are summed: each counts by its part of the batch's targets.
+                part = value if team.size == 1 else value * (own / sum(piece.targets for piece in group))
+                arithmetic.scaler.scale(part).backward()
+                total += value.item() * own
+            team.sum_gradients(model.parameters())
+            arithmetic.scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for parameters in optimiser.param_groups:
                 parameters["lr"] = learning_rate(settings, step, steps)
-            optimiser.step()
-            total += value.item() * int(batch.counts.sum())
+            arithmetic.scaler.step(optimiser)
+            arithmetic.scaler.update()
             step += 1
-        mean = total / sum(piece.targets for piece in pieces)
+        mean = team.sum(total, codes.device) / sum(piece.targets for piece in pieces)
         if not math.isfinite(mean):
             raise FloatingPointError(f"epoch {epoch + 1}: the loss is {mean}; lower lr (now {settings.lr})")
         row = {"epoch": epoch + 1, "loss": round(mean, 6)}
         if (epoch + 1) % settings.validate_every == 0 or epoch + 1 == epochs:
             model.eval()
-            row["recall@10"] = round(validate(model), 6)
+            row["recall@10"] = round(team.once(lambda: validate(model), codes.device), 6)
             if all(row["recall@10"] > before["recall@10"] for before in validated(history)):
                 best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(row)
+        if not team.first:
+            continue
         log(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {row[name]:.4f}" for name in list(row)[1:]))
         checkpoints.keep(checkpoint, model, optimiser, best, history, spent + time.process_time())
     model.load_state_dict(best)

@@ -10,25 +10,25 @@ import resource
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 
-from studylib import __version__, checkpoints, tokenizers, training
+from studylib import __version__, accelerate, checkpoints, tokenizers, training
+from studylib.accelerate import Team
 from studylib.config import TigerSettings, Trial
 from studylib.data import Dataset, Split, load
 from studylib.encoders import Embeddings, embed
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
-from studylib.files import write_bytes
 from studylib.metrics import Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.semantic_ids import SemanticIds
-from studylib.trials import FORMAT, Store, index_file, key_of, parse_trial
+from studylib.store import FORMAT, Store
+from studylib.trials import index_file, key_of, parse_trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class Outcome:
     epochs: list[dict]
     ids: SemanticIds | None = None
     provenance: dict | None = None
+    ran_on: dict = field(default_factory=dict)
 
 
 def features_of(trial: Trial, data: Dataset) -> Embeddings:
@@ -66,14 +67,16 @@ def provenance(trial: Trial, data: Dataset) -> dict | None:
     return found
 
 
-def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
-    """Train and evaluate; a generator leaves its weights and checkpoint in ``work``."""
+def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | None:
+    """Train and evaluate; a generator leaves its weights and checkpoint in ``work``.
+
+    Only the team's first process evaluates; the others return None.
+    """
     if not isinstance(trial.generator, TigerSettings):
         return _baseline_outcome(trial, data)
     ids = semantic_ids(trial, data)
     print(f"semantic ids: {ids.quality()}", flush=True)
-    settings = trial.generator
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings, device = trial.generator, accelerate.device()
     model = training.build(settings, ids.sizes, trial.seed).to(device)
     sample = validation_sample(data.valid, settings.validation_users)
 
@@ -83,13 +86,13 @@ def execute(trial: Trial, data: Dataset, work: Path) -> Outcome:
 
     epochs = training.train(
         model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
-        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors",
+        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors", team=team,
     )  # fmt: skip
-    write_bytes(
-        work / "model.safetensors", save({name: value.contiguous() for name, value in model.state_dict().items()})
-    )
+    if not team.first:
+        return None
+    checkpoints.write(work / "model.safetensors", model.state_dict())
     every, unseen = Searcher(model, ids, settings.history, settings.beams, settings.search).ranks(data.test)
-    return Outcome(every, unseen, epochs, ids, provenance(trial, data))
+    return Outcome(every, unseen, epochs, ids, provenance(trial, data), accelerate.facts(device, settings))
 
 
 def baseline(trial: Trial, data: Dataset) -> Popularity | ItemKnn:
@@ -114,10 +117,14 @@ def validation_sample(valid: Split, users: int) -> Split:
 
 
 def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
-    """The finished generator of a trial, from the weights it left."""
+    """The finished generator of a trial, from the weights it left.
+
+    Raises:
+        checkpoints.Damaged: the weights are cut off or changed.
+    """
     ids, settings = semantic_ids(trial, data), trial.generator
     model = training.build(settings, ids.sizes, trial.seed)
-    model.load_state_dict(load_file(work / "model.safetensors"))
+    model.load_state_dict(checkpoints.read(work / "model.safetensors")[0])
     return Searcher(model.eval(), ids, settings.history, settings.beams, settings.search)
 
 
@@ -136,7 +143,7 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         "metrics_unseen": outcome.unseen.means(),
         "ranks": outcome.every.pack(),
         "ranks_unseen": outcome.unseen.pack(),
-    }
+    } | outcome.ran_on
 
 
 @contextmanager
@@ -152,26 +159,41 @@ def main(work: Path, store: Store) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     trial = parse_trial((work / "trial.json").read_text())
-    with locked(work / "lock"):
-        data = load(trial.data)
-        if store.record(key_of(trial, data)) is not None and _weights_are_there(trial, work):
-            print("finished by another runner", flush=True)
-            return
-        began, spent = time.time(), checkpoints.seconds(work / "checkpoint.safetensors")
-        outcome = execute(trial, data, work)
-        cost = {
-            "cpu_seconds": round(time.process_time() + spent, 2),
-            "wall_seconds": round(time.time() - began, 2),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        }
-        codes = None
-        if outcome.ids is not None and not trial.features.startswith("index:"):
-            buffer = io.BytesIO()
-            np.save(buffer, outcome.ids.codes.astype(np.uint16), allow_pickle=False)
-            codes = buffer.getvalue()
-        store.write(record_of(trial, data, outcome), cost, codes)
-        (work / "checkpoint.safetensors").unlink(missing_ok=True)
-        print(json.dumps({name: round(value, 4) for name, value in outcome.every.means().items()}), flush=True)
+    team = Team.join()
+    try:
+        if team.first:
+            with locked(work / "lock"):
+                _run(trial, work, store, team)
+        else:
+            _run(trial, work, store, team)
+    finally:
+        team.leave()
+
+
+def _run(trial: Trial, work: Path, store: Store, team: Team) -> None:
+    data = load(trial.data)
+    key = key_of(trial, data)
+    finished = team.first and store.record(key) is not None and _weights_are_there(trial, work)
+    if team.once(lambda: float(finished), accelerate.device()):  # also where the others wait for the first's lock
+        print("finished by another runner", flush=True)
+        return
+    began, spent = time.time(), checkpoints.seconds(work / "checkpoint.safetensors")
+    outcome = execute(trial, data, work, team)
+    if outcome is None:
+        return
+    cost = {
+        "cpu_seconds": round(time.process_time() + spent, 2),
+        "wall_seconds": round(time.time() - began, 2),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    codes = None
+    if outcome.ids is not None and not trial.features.startswith("index:"):
+        buffer = io.BytesIO()
+        np.save(buffer, outcome.ids.codes.astype(np.uint16), allow_pickle=False)
+        codes = buffer.getvalue()
+    store.write(record_of(trial, data, outcome), cost, codes)
+    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    print(json.dumps({name: round(value, 4) for name, value in outcome.every.means().items()}), flush=True)
 
 
 def _weights_are_there(trial: Trial, work: Path) -> bool:

@@ -14,9 +14,12 @@ import pytest
 from studylib import trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
+from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
+from studylib.files import write_bytes
+from studylib.store import Store, work_folder
 from studylib.trial import baseline, record_of, semantic_ids, trained, validation_sample
-from studylib.trials import Store, key_of, run, run_in_process, work_folder
+from studylib.trials import key_of, run
 from tests.conftest import toy
 
 TINY = {"d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1}
@@ -50,7 +53,7 @@ def test_same_config_same_bytes_and_finished_trials_start_no_process(folders, mo
     store = Store.default()
     first = run([quick()])[0]
     bytes_before = read(store, first["key"])
-    monkeypatch.setattr(trials, "run_in_process", lambda *_: pytest.fail("a finished trial was run again"))
+    monkeypatch.setattr(trials, "open_engine", lambda *_: pytest.fail("a finished trial was run again"))
     assert run([quick()])[0]["metrics"] == first["metrics"]
     monkeypatch.undo()
     for name in ("RESULTS", "CACHE"):
@@ -93,27 +96,27 @@ def test_a_killed_trial_goes_on_to_the_same_record(folders):
     spec, data, store = quick(epochs=12), load("Toy"), Store.default()
     key = key_of(spec, data)
     work = work_folder(key)
-    trials.write_bytes(work / "trial.json", spec.model_dump_json().encode())
+    write_bytes(work / "trial.json", spec.model_dump_json().encode())
     command = [sys.executable, "-m", "studylib.trial", str(work), str(store.root)]
     kill_after("epoch 3/12", command, folders / "killed.log")
     assert (work / "checkpoint.safetensors").exists()
     assert store.record(key) is None
-    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
     resumed = read(store, key)
     assert "epoch 1/12" not in (work / "log.txt").read_text()
     assert not (work / "checkpoint.safetensors").exists()
     for file in work.iterdir():
         file.unlink()
     (store.folder(key) / "record.json").unlink()
-    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
     assert read(store, key) == resumed
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_again(folders):
     spec, data, store = quick(epochs=2), load("Toy"), Store.default()
     key = key_of(spec, data)
-    trials.write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
-    assert run_in_process(key, spec.model_dump_json(), str(store.root)) == "finished"
+    write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
+    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
     log = (work_folder(key) / "log.txt").read_text()
     assert "damaged checkpoint" in log
     assert "epoch 1/2" in log

@@ -1,0 +1,273 @@
+"""Where trials run: processes on this machine, the workers of a Dask cluster, or Slurm jobs.
+
+An engine is a ``concurrent.futures.Executor`` whose workers do nothing but wait for a trial's process, so a trial that
+crashes takes nobody with it. The name of an engine is a notebook parameter:
+
+    ""                    this machine: as many trials at a time as there are GPUs, or else cores
+    "tcp://host:8786"     a Dask scheduler, by its address
+    "my-cluster.yaml"     Slurm jobs made as the file says (dask-jobqueue)
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Event
+
+from pydantic import Field
+
+from studylib import paths
+from studylib.config import Trial
+from studylib.errors import StudyError
+from studylib.files import read_yaml, write_bytes
+from studylib.settings import Settings, checked
+from studylib.store import work_folder
+
+TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again
+FINISHED = "finished"
+ANSWER = 20  # seconds that a scheduler has to answer
+
+
+# -- one process -----------------------------------------------------------------------------------------------------
+
+
+class Gpus:
+    """The GPUs that this process sees, lent to trials in turn."""
+
+    def __init__(self, ids: list[str]):
+        self.ids, self._free, self._change = ids, list(ids), Condition()
+
+    @classmethod
+    def found(cls) -> "Gpus":
+        import torch
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        count = torch.cuda.device_count()
+        return cls(visible.split(",")[:count] if visible else [str(number) for number in range(count)])
+
+    @contextmanager
+    def lend(self, count: int) -> Iterator[dict[str, str]]:
+        """Environment variables that show a process ``count`` GPUs of its own; none where there is no GPU.
+
+        Raises:
+            StudyError: there are fewer at all.
+        """
+        if not self.ids:
+            yield {}
+            return
+        if count > len(self.ids):
+            raise StudyError(f"generator devices: {count} asked for, but this machine shows {len(self.ids)}; ask fewer")
+        with self._change:
+            self._change.wait_for(lambda: len(self._free) >= count)
+            taken, self._free = self._free[:count], self._free[count:]
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": ",".join(taken)}
+        finally:
+            with self._change:
+                self._free += taken
+                self._change.notify_all()
+
+
+class Children:
+    """The trial processes of this process, so that they can be stopped with it."""
+
+    def __init__(self):
+        self._running: set[subprocess.Popen] = set()
+        self.stopped = Event()
+
+    def run(self, command: list[str], log: Path, environment: dict[str, str]) -> int:
+        """Exit status of ``command``, whose output is appended to ``log``."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            log.open("ab") as out,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment) as process,
+        ):
+            self._running.add(process)
+            try:
+                if self.stopped.is_set():  # stopped between the start and the entry above
+                    process.terminate()
+                return process.wait()
+            finally:
+                self._running.discard(process)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        for process in list(self._running):
+            process.terminate()
+
+
+CHILDREN = Children()
+_gpus: Gpus | None = None
+
+
+def gpus() -> Gpus:
+    """The one pool of this process."""
+    global _gpus
+    _gpus = _gpus or Gpus.found()
+    return _gpus
+
+
+def study_environment() -> dict[str, str]:
+    """The variables that say where data, results and caches are; workers elsewhere are told the same."""
+    roots = {"DATA": paths.data_root, "MODELS": paths.models_root, "CACHE": paths.cache_root}
+    roots |= {"RESULTS": paths.results_root, "FIGURES": paths.figures_root}
+    found = {name: value for name, value in os.environ.items() if name.startswith("STUDY_")}
+    return found | {f"STUDY_{name}": str(root().resolve()) for name, root in roots.items()}
+
+
+def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | None = None) -> str:
+    """Run one trial in a process of its own; returns how it ended: ``FINISHED`` or the reason why not.
+
+    Called by an engine's worker, perhaps on another machine; ``environment`` is ``study_environment()`` of the runner.
+    """
+    os.environ.update(environment or {})
+    work, devices = work_folder(key), Trial.model_validate_json(trial).generator.model_dump().get("devices", 1)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
+    command = [sys.executable, *launcher, "-m", "studylib.trial", str(work), store]
+    fixed = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    status = 0
+    try:
+        write_bytes(work / "trial.json", trial.encode())
+        with gpus().lend(devices) as own:
+            for _ in range(TRIES):
+                status = CHILDREN.run(command, work / "log.txt", os.environ | fixed | own)
+                if status in (0, 2) or CHILDREN.stopped.is_set():
+                    break
+    except (OSError, StudyError) as error:
+        return f"failed: {error}"
+    if CHILDREN.stopped.is_set() and status != 0:
+        return "stopped"
+    return FINISHED if status == 0 else f"failed with status {status}: {last_line(key)}"
+
+
+def run_embedding(data: str, features: str, page: str, environment: dict[str, str]) -> str:
+    """Fill the cache with the embeddings of a data set, in a process of its own; as ``run_trial``."""
+    os.environ.update(environment)
+    log = paths.cache_root() / "embeddings" / "logs" / f"{Path(data).name}.{Path(features).name}.txt".replace(":", ".")
+    with gpus().lend(1) as own:
+        command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
+        status = CHILDREN.run(command, log, os.environ | own)
+    return FINISHED if status == 0 else f"failed with status {status}: {last_of(log)}"
+
+
+def last_line(key: str) -> str:
+    """The last line of a trial's log."""
+    return last_of(work_folder(key) / "log.txt")
+
+
+def last_of(file: Path) -> str:
+    lines = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
+    return lines[-1][:300] if lines else "no log"
+
+
+# -- engines ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Workers that run trials.
+
+    Args:
+        executor: takes ``run_trial`` and ``run_embedding`` with their arguments.
+        slots: trials at a time.
+        remote: the workers are elsewhere, so that work of the runner's own is better done there too.
+        trouble: what keeps the engine from going on, in words; "" while it runs.
+    """
+
+    executor: Executor
+    slots: int
+    remote: bool = False
+    trouble: Callable[[], str] = lambda: ""
+
+
+class SlurmSettings(Settings):
+    """The Slurm jobs that dask-jobqueue asks for; one job is one worker, which runs one trial at a time."""
+
+    jobs: int = Field(4, ge=1, le=10_000)  # Slurm jobs at a time
+    cores: int = Field(1, ge=1)
+    memory: str = "8GB"
+    walltime: str = "08:00:00"
+    queue: str | None = None
+    account: str | None = None
+    directives: tuple[str, ...] = ()  # further lines of #SBATCH, e.g. "--gres=gpu:1"
+    skip: tuple[str, ...] = ()  # lines of #SBATCH to leave out, e.g. "--mem" where memory is not managed
+    prologue: tuple[str, ...] = ()  # shell lines before the worker starts, e.g. "module load cuda"
+    interface: str | None = None  # the network interface, where the default is not the cluster's
+
+
+@contextmanager
+def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
+    """The engine of that name; ``jobs`` trials at a time here (0: one per GPU, or else core).
+
+    Raises:
+        StudyError: no such engine, its package is not installed, or nobody answers at its address.
+    """
+    if not name:
+        jobs = jobs or len(gpus().ids) or len(os.sched_getaffinity(0))
+        pool = ThreadPoolExecutor(jobs)
+        CHILDREN.stopped.clear()
+        try:
+            yield Engine(pool, jobs)
+        except BaseException:  # an interrupt as well: nobody waits for the trials any more
+            CHILDREN.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    if not ("://" in name or name.endswith((".yaml", ".yml"))):
+        raise StudyError(f"engine {name!r}: write '' for this machine, tcp://host:port, or a .yaml file for Slurm")
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise StudyError(f"engine {name}: dask is not installed; pip install -e '.[cluster]'") from None
+    with _dask(name) if "://" in name else _slurm(Path(name)) as engine:
+        yield engine
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[Engine]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=ANSWER)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"engine {address}: no Dask scheduler answers there ({type(error).__name__}); start one with "
+            "'dask scheduler' and workers with 'dask worker ADDRESS', or correct the address"
+        ) from None
+    with client:
+        yield _of_client(client, address)
+
+
+@contextmanager
+def _slurm(file: Path) -> Iterator[Engine]:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise StudyError(f"engine {file}: dask-jobqueue is not installed; pip install -e '.[cluster]'") from None
+    from distributed import Client
+
+    settings = checked(SlurmSettings, read_yaml(file))
+    with SLURMCluster(
+        queue=settings.queue, account=settings.account, cores=1, job_cpu=settings.cores, processes=1,
+        memory=settings.memory, walltime=settings.walltime, job_extra_directives=list(settings.directives),
+        job_directives_skip=list(settings.skip), job_script_prologue=list(settings.prologue),
+        interface=settings.interface, log_directory=str(paths.cache_root() / "slurm"), python=sys.executable,
+    ) as cluster, Client(cluster) as client:  # fmt: skip
+        # adapt, because a job that Slurm cancels is then replaced; scale() would wait for it for ever
+        cluster.adapt(minimum=settings.jobs, maximum=settings.jobs)
+        yield _of_client(client, str(file), settings.jobs)
+
+
+def _of_client(client, name: str, slots: int = 0) -> Engine:
+    def threads() -> int:
+        return sum(client.nthreads().values())
+
+    def trouble() -> str:
+        return "" if threads() else f"{name}: no worker is connected; trials wait for one"
+
+    return Engine(client.get_executor(pure=False), slots or max(1, threads()), True, trouble)

@@ -1,0 +1,54 @@
+"""The trial store as a person or a script reads it: rows, filters, and what differs between two trials."""
+
+import json
+from collections.abc import Iterator
+
+from studylib.errors import StudyError
+from studylib.store import Store
+
+
+def rows(store: Store, wanted: dict, as_json: bool = False) -> Iterator[str]:
+    """A line for every finished trial whose settings are ``wanted`` (None: any)."""
+    for record in store.records():
+        trial = record["trial"]
+        settings = trial | {"generator": trial["generator"]["name"]}
+        if any(value not in (None, settings[name]) for name, value in wanted.items()):
+            continue
+        if as_json:
+            row = {"key": record["key"], **trial}
+            row |= {name: record[name] for name in ("metrics", "metrics_unseen")}
+            yield json.dumps(row | {name: record["cost"].get(name) for name in ("cpu_seconds", "peak_mb")})
+        else:
+            yield (
+                f"{record['key']}  {trial['data']:12} {trial['features']:26} {settings['generator']:10} "
+                f"{trial['budget']:6} seed {trial['seed']}  recall@10 {record['metrics']['recall@10']:.4f}  "
+                f"{record['cost'].get('cpu_seconds', 0):.0f} CPU s"
+            )
+
+
+def diff(store: Store, first: str, second: str, as_json: bool = False) -> Iterator[str]:
+    """A line for every setting and metric in which two trials differ.
+
+    Raises:
+        StudyError: there is no such trial.
+    """
+    both = []
+    for key in (first, second):
+        record = store.record(key)
+        if record is None:
+            raise StudyError(f"{key}: no finished trial of that key; 'study trials' lists them")
+        facts = {"data fingerprint": record["data"]["fingerprint"][:16], **_flat(record["trial"])}
+        both.append(facts | {f"test {name}": round(value, 6) for name, value in record["metrics"].items()})
+    for name in dict.fromkeys([*both[0], *both[1]]):
+        values = [facts.get(name) for facts in both]
+        if values[0] != values[1]:
+            row = {"name": name, first: values[0], second: values[1]}
+            yield json.dumps(row) if as_json else f"{name:32} {values[0]!s:>20} {values[1]!s:>20}"
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,230 @@
+"""``study selftest``: processes are killed at random moments, and what is left must be as if nothing had happened.
+
+A small study (random Semantic IDs, a tiny generator, planted data of its own) is first run undisturbed. Then it is run
+again and again into an empty store, and at a random moment a SIGKILL goes to
+
+    trial    the process of one trial; its runner tries it again
+    runner   the process that runs the trials
+    kernel   the kernel of a notebook that runs them
+    worker   a worker of a Dask cluster; the cluster gives its trial to another
+
+After the kill the same command is given again where the runner itself died. Passed: every trial is there, its record
+and codes have the bytes of the undisturbed run, and what was finished at the kill was neither lost nor trained again.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from studylib import paths
+from studylib.config import Trial, trial
+from studylib.data import atomic, planted
+from studylib.errors import StudyError
+
+SEEDS = 3
+GENERATOR = {
+    "d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1, "epochs": 12,
+    "validate_every": 1, "targets_per_step": 32, "patience": 99, "beams": 5,
+}  # fmt: skip
+LONGEST = 300  # seconds for one run; a run that hangs has failed
+
+
+def study() -> list[Trial]:
+    """The trials of the small study."""
+    return [
+        trial(data="planted-small", features="random", tokenizer={"codes": 8}, generator=GENERATOR, seed=seed)
+        for seed in range(SEEDS)
+    ]
+
+
+PARAMETERS = {
+    "data": "planted-small", "features": ["random"], "reference": "random", "codes": 8, "seeds": SEEDS,
+    "generator": GENERATOR, "jobs": 2,
+}  # fmt: skip
+RUNNER = "from studylib import selftest, trials; trials.run(selftest.study(), jobs=2, engine={engine!r})"
+NOTEBOOK = (
+    "import sys; from pathlib import Path; from studylib import notebook, selftest; "
+    "rows = notebook.execute_all([Path({file!r})], [selftest.PARAMETERS]); sys.exit(any(row.error for row in rows))"
+)
+
+
+def main(moments: int, seed: int, only: str | None = None) -> int:
+    """Kill ``moments`` times in each way; prints a line a way, returns 1 if one failed."""
+    if moments < 1:
+        raise StudyError(f"selftest: --moments {moments}; at least one")
+    ways = {"trial": kill_trial, "runner": kill_runner, "kernel": kill_kernel, "worker": kill_worker}
+    if only not in (None, *ways):
+        raise StudyError(f"selftest: --only {only!r} is none of {', '.join(ways)}")
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="study-selftest-") as folder:
+        bench = Bench(Path(folder))
+        print(f"undisturbed: {SEEDS} trials in {bench.seconds:.1f} s", flush=True)
+        for name, kill in ways.items():
+            if only in (None, name):
+                problems, finished = [], 0
+                for moment in range(moments):
+                    found, before = bench.attempt(kill, random.Random(f"{seed} {name} {moment}"))
+                    problems += found
+                    finished += before
+                failures += len(problems)
+                print(
+                    f"{name}: {moments} kills, {finished} trials finished before them, "
+                    f"{len(problems)} problems{': ' + '; '.join(problems[:3]) if problems else ''}",
+                    flush=True,
+                )
+    return 1 if failures else 0
+
+
+class Bench:
+    """A folder with a data set, the bytes of an undisturbed run, and stores to disturb."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        data, _, _ = planted.generate(planted.Knobs(users=120, items=48, shortest=5, longest=8))
+        renamed = type(data)("planted-small", data.users, data.sequences, data.n_items, data.items, data.keys)
+        atomic.write(renamed, folder / "data" / "planted-small")
+        began = time.monotonic()
+        self.run(RUNNER.format(engine=""), "undisturbed")
+        self.seconds = time.monotonic() - began
+        self.expected = self.bytes_in("undisturbed")
+
+    def environment(self, place: str) -> dict[str, str]:
+        roots = {name: str(self.folder / place / name.lower()) for name in ("RESULTS", "CACHE", "FIGURES")}
+        roots["DATA"] = str(self.folder / "data")
+        found = os.environ | {f"STUDY_{name}": path for name, path in roots.items()}
+        return found | {"PYTHONPATH": str(paths.ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start(self, code: str, place: str) -> subprocess.Popen:
+        (self.folder / place).mkdir(exist_ok=True)
+        with (self.folder / place / "log.txt").open("ab") as log:
+            command = [sys.executable, "-c", code]
+            return subprocess.Popen(command, stdout=log, stderr=log, env=self.environment(place), cwd=self.folder)
+
+    def run(self, code: str, place: str) -> None:
+        """Run to the end; the study must succeed."""
+        process = self.start(code, place)
+        try:
+            status = process.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise StudyError(f"selftest: a run of the small study hung for {LONGEST} s") from None
+        if status:
+            log = (self.folder / place / "log.txt").read_text(errors="replace").strip().splitlines()
+            raise StudyError(f"selftest: the small study failed: {log[-1] if log else 'no log'}")
+
+    def files(self, place: str) -> Iterator[Path]:
+        yield from sorted((self.folder / place / "results" / "trials").glob("*/record.json"))
+        yield from sorted((self.folder / place / "results" / "trials").glob("*/codes.npy"))
+
+    def bytes_in(self, place: str) -> dict[str, bytes]:
+        return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in self.files(place)}
+
+    def written(self, place: str) -> dict[str, int]:
+        """When each finished record was written; a trial that is trained again is written again."""
+        return {f.parent.name: f.stat().st_mtime_ns for f in self.files(place) if f.name == "record.json"}
+
+    def attempt(self, kill: Callable, moment: random.Random) -> tuple[list[str], int]:
+        """One run with one kill: what is wrong afterwards, and how many trials were finished at the kill."""
+        place = "disturbed"
+        shutil.rmtree(self.folder / place, ignore_errors=True)
+        try:
+            before = kill(self, place, moment)
+        except StudyError as error:
+            return [str(error)], 0
+        problems = []
+        after = self.bytes_in(place)
+        if set(after) != set(self.expected):
+            problems.append(f"files {sorted(set(after) ^ set(self.expected))} differ")
+        problems += [f"{name}: other bytes" for name in after if after[name] != self.expected.get(name)]
+        written = self.written(place)
+        problems += [f"{key}: trained again" for key, when in before.items() if written.get(key) != when]
+        return problems, len(before)
+
+
+def kill_runner(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+    code = RUNNER.format(engine="")
+    process = bench.start(code, place)
+    time.sleep(moment.uniform(0, bench.seconds))
+    process.kill()
+    process.wait()
+    before = bench.written(place)
+    bench.run(code, place)
+    return before
+
+
+def kill_trial(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+    process = bench.start(RUNNER.format(engine=""), place)
+    time.sleep(moment.uniform(0, bench.seconds))
+    before = bench.written(place)
+    kill_one(descendants(process.pid, "studylib.trial"), moment)
+    if process.wait(LONGEST):
+        raise StudyError("the runner failed although only one of its trials was killed")
+    return before
+
+
+def kill_kernel(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+    code = NOTEBOOK.format(file=str(paths.ROOT / "notebooks" / "02_unimodal.ipynb"))
+    process = bench.start(code, place)
+    time.sleep(moment.uniform(0, 2 * bench.seconds))
+    kill_one(descendants(process.pid, "ipykernel_launcher"), moment)
+    process.wait(LONGEST)
+    before = bench.written(place)
+    bench.run(code, place)
+    return before
+
+
+def kill_worker(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+    with dask_cluster(bench, place) as (address, workers):
+        process = bench.start(RUNNER.format(engine=address), place)
+        time.sleep(moment.uniform(0, bench.seconds))
+        before = bench.written(place)
+        kill_one(workers(), moment)
+        if process.wait(LONGEST):
+            raise StudyError("the runner failed although only one worker of two was killed")
+    return before
+
+
+@contextmanager
+def dask_cluster(bench: Bench, place: str) -> Iterator[tuple[str, Callable[[], list[psutil.Process]]]]:
+    """A scheduler and two workers of one thread each; yields its address and the processes that may be killed."""
+    from distributed import LocalCluster
+
+    environment = bench.environment(place)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment, silence_logs=50
+    ) as cluster:
+        yield (
+            cluster.scheduler_address,
+            lambda: [psutil.Process(nanny.pid) for nanny in cluster.workers.values() if nanny.pid],
+        )
+
+
+def descendants(pid: int, word: str) -> list[psutil.Process]:
+    """The processes below ``pid`` whose command holds ``word``."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def kill_one(processes: list[psutil.Process], moment: random.Random) -> None:
+    """SIGKILL to one of them, if there is one at this moment."""
+    if processes:
+        try:
+            moment.choice(processes).send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            return  # it ended by itself between the look and the kill

@@ -1,0 +1,153 @@
+"""Is everything as it was written, and what may go?"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from studylib import paths
+from studylib.errors import StudyError
+from studylib.store import FORMAT, Store, unsealed
+
+KEY = re.compile(r"[0-9a-f]{16}")
+FILES = {"record.json", "cost.json", "codes.npy", "codes.npy.sha256"}
+A_DAY = 86_400  # seconds: a younger partial file may be somebody's that is being written
+
+
+@dataclass(frozen=True)
+class Problem:
+    """``kind``: "damaged", "missing" or "foreign"; ``what`` says what to do about it."""
+
+    kind: str
+    file: str
+    what: str
+
+
+def verify() -> Iterator[Problem]:
+    """All that is wrong with the store, the tables' lists of trials, and the cached embeddings."""
+    store = Store.default()
+    yield from _verify_store(store)
+    there = set(store.finished())
+    for file, keys in used_by_tables().items():
+        for key in sorted(keys - there):
+            yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
+    for sidecar in sorted((paths.cache_root() / "embeddings").rglob("*.npy.sha256")):
+        array = sidecar.with_suffix("")
+        if not array.exists():
+            yield Problem("missing", str(array), "its digest is there without it; it will be computed again")
+        elif not _fits(array, sidecar):
+            yield Problem("damaged", str(array), "its digest does not fit; it will be computed again")
+
+
+def _verify_store(store: Store) -> Iterator[Problem]:
+    for entry in sorted(store.root.iterdir()) if store.root.exists() else []:
+        if not (entry.is_dir() and KEY.fullmatch(entry.name)):
+            yield Problem("foreign", str(entry), "no trial has such a name; move it elsewhere")
+            continue
+        for file in sorted(entry.iterdir()):
+            if file.name.endswith(".partial"):
+                yield Problem("foreign", str(file), "left by a killed process; 'study gc' removes it")
+            elif file.name not in FILES:
+                yield Problem("foreign", str(file), "no part of a trial; move it elsewhere")
+        yield from _verify_trial(entry)
+
+
+def _verify_trial(folder: Path) -> Iterator[Problem]:
+    record_file, cost, codes = (folder / name for name in ("record.json", "cost.json", "codes.npy"))
+    if not record_file.exists():
+        yield Problem("missing", str(record_file), "a trial that never finished; run its notebook again, or 'study gc'")
+        return
+    try:
+        record = unsealed(record_file.read_bytes())
+    except ValueError as error:
+        yield Problem("damaged", str(record_file), f"{error}; run its notebook again")
+        return
+    if record.get("key") != folder.name:
+        yield Problem("foreign", str(record_file), f"it is of trial {record.get('key')}; move it to that folder")
+    if record.get("format") != FORMAT:
+        yield Problem("foreign", str(record_file), f"of format {record.get('format')}, this code writes {FORMAT}")
+    try:
+        unsealed(cost.read_bytes())
+    except FileNotFoundError:
+        yield Problem("missing", str(cost), "no table of metrics needs it; its cost is unknown")
+    except ValueError as error:
+        yield Problem("damaged", str(cost), f"{error}; its cost is unknown")
+    made_codes = record.get("semantic_ids") is not None and not record["trial"]["features"].startswith("index:")
+    if made_codes and not codes.exists():
+        yield Problem("missing", str(codes), "remove the trial's folder and run its notebook again")
+    elif codes.exists() and not _fits(codes, codes.with_name("codes.npy.sha256")):
+        yield Problem("damaged", str(codes), "remove the trial's folder and run its notebook again")
+
+
+def _fits(file: Path, sidecar: Path) -> bool:
+    """Has the file the digest in the sidecar, in the form of sha256sum?"""
+    try:
+        return sidecar.read_text(errors="replace").split(" ")[0] == sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return False
+
+
+def used_by_tables() -> dict[Path, set[str]]:
+    """Per table's list of trials the keys in it.
+
+    Raises:
+        StudyError: a list that cannot be read.
+    """
+    found = {}
+    for file in sorted(paths.results_root().glob("*/*.trials.json")):
+        try:
+            keys = json.loads(file.read_text(encoding="utf-8"))
+            found[file] = {key for key in keys if KEY.fullmatch(key)}
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{file}: no list of trial keys ({error}); run its notebook again") from None
+    return found
+
+
+# -- what may go -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file or folder that nothing needs, its size in bytes, and why."""
+
+    path: Path
+    size: int
+    why: str
+
+
+def garbage() -> Iterator[Garbage]:
+    """Trials that no table uses, work folders without a finished trial, and partial files older than a day."""
+    store, used = Store.default(), set().union(*used_by_tables().values())
+    unused = [key for key in store.finished() if key not in used]
+    for key in unused:
+        yield _garbage(store.folder(key), "no table uses this trial")
+    kept = set(store.finished()) - set(unused)
+    work = paths.cache_root() / "trials"
+    for folder in sorted(work.iterdir()) if work.exists() else []:
+        if folder.name not in kept and _age(folder) > A_DAY:
+            yield _garbage(folder, "log, checkpoint and weights of a trial that the store does not keep")
+    for root in (paths.results_root(), paths.figures_root(), paths.cache_root()):
+        for file in sorted(root.rglob(".*.partial")) if root.exists() else []:
+            if _age(file) > A_DAY:
+                yield _garbage(file, "left by a killed process")
+
+
+def remove(garbage: Sequence[Garbage]) -> None:
+    for found in garbage:
+        if found.path.is_dir():
+            shutil.rmtree(found.path)
+        else:
+            found.path.unlink(missing_ok=True)
+
+
+def _garbage(path: Path, why: str) -> Garbage:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return Garbage(path, sum(file.lstat().st_size for file in files), why)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.lstat().st_mtime
