@@ -3,6 +3,11 @@
 Each measurement alternates short turns of ours and the reference's, so that a machine that slows down slows both.
 """
 
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +16,16 @@ import numpy as np
 import torch
 
 from studylib import training
-from studylib.config import BUDGETS, TigerSettings
+from studylib.config import BUDGETS, TigerSettings, Trial, trial
 from studylib.data import Dataset, load
 from studylib.decoding import TensorTree, beam_search
 from studylib.errors import StudyError
 from studylib.evaluation import padded
+from studylib.metrics import Ranks
 from studylib.models.t5 import to_t5
 from studylib.semantic_ids import SemanticIds
+from studylib.store import FORMAT, Store
+from studylib.trials import run as run_trials
 
 TURNS = 3
 
@@ -26,15 +34,17 @@ def run(what: str, data_set: str, index: Path | None, seconds: float, encoders: 
     """One benchmark; returns the numbers that the command prints as its last line.
 
     Args:
-        what: "train", "decode", "tokenize", "render" or "encode".
-        data_set: a data set's name or folder ("tokenize" has an input of its own).
+        what: "train", "decode", "tokenize", "render", "encode" or "runner".
+        data_set: a data set's name or folder ("tokenize" and "runner" have inputs of their own).
         index: a Semantic-ID index; None: random IDs of four levels of 256 codes.
         seconds: bound of the whole run.
         encoders: names with commas between, for "encode".
     """
     torch.set_num_threads(1)
     if what == "tokenize":
-        return tokenize()
+        return tokenize(seconds)
+    if what == "runner":
+        return runner()
     data = load(data_set)
     if what == "render":
         return render(data, seconds)
@@ -248,8 +258,11 @@ def text_like(items: int, dims: int, seed: int = 7) -> np.ndarray:
     return np.ascontiguousarray(x / np.linalg.norm(x, axis=1, keepdims=True)).astype("f4")
 
 
-def tokenize(items: int = 6250, dims: int = 768) -> dict:
-    """Residual k-means, L 3, K 256, against three faiss fits of 25 iterations: CPU seconds (least of three), error."""
+def tokenize(seconds: float = 60, items: int = 6250, dims: int = 768) -> dict:
+    """Residual k-means, L 3, K 256, against three faiss fits of 25 iterations: CPU seconds, error.
+
+    Both take turns, three at most, and the least time counts; no turn begins that ``seconds`` would not let end.
+    """
     try:
         import faiss
     except ImportError:
@@ -259,7 +272,10 @@ def tokenize(items: int = 6250, dims: int = 768) -> dict:
     faiss.omp_set_num_threads(1)
     x = text_like(items, dims)
     times: dict[str, list[float]] = {"ours": [], "faiss": []}
-    for _ in range(TURNS):
+    started = time.monotonic()
+    for turn in range(TURNS):
+        if turn and (time.monotonic() - started) / turn * (turn + 1) > seconds:
+            break
         began = time.process_time()
         ours_error = fit(x).error[-1]
         times["ours"].append(time.process_time() - began)
@@ -305,3 +321,52 @@ def encode(data: Dataset, seconds: float, encoders: list[str]) -> dict:
     encode = {name: uncached(data, name) for name in encoders}
     jobs = {name: _job(groups, lambda items, name=name: encode[name](items.tolist())) for name in encoders}
     return {name: round(rate, 2) for name, rate in rates(jobs, seconds).items()}
+
+
+# -- the runner ----------------------------------------------------------------------------------------------------
+
+
+def runner(trials: int = 1000) -> dict:
+    """CPU seconds of what surrounds a training, against a bare ``import torch`` in the same run.
+
+    ``trial_start``: a trial's process up to the first line of its own; ``list``: ``study trials`` over a thousand
+    finished trials; ``read``: the same thousand found by a notebook that has nothing left to train.
+    """
+    record = _a_record()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "trials")
+        specs = [Trial(**record["trial"] | {"seed": seed}) for seed in range(trials)]
+        for seed, spec in enumerate(specs):
+            own = record | {"key": f"{seed:016x}", "trial": spec.model_dump(mode="json")}
+            store.write(own, {"cpu_seconds": 1.0}, None)
+        environment = os.environ | {"STUDY_RESULTS": folder}
+        began = time.process_time()
+        run_trials(specs, store, train=False)
+        return {
+            "import_torch": _cpu_seconds(["-c", "import torch"], environment),
+            "trial_start": _cpu_seconds(["-c", "import studylib.trial"], environment),
+            "list": _cpu_seconds(["-m", "studylib.cli", "trials"], environment),
+            "read": round(time.process_time() - began, 3),
+        }
+
+
+def _a_record() -> dict:
+    """A record as large as one of Scientific's: ranks of 2,843 users."""
+    users = np.random.default_rng(0).integers(0, 400, 2843).astype(np.uint16)
+    ranks = Ranks(users, np.ones_like(users))
+    return {
+        "key": "", "format": FORMAT, "trial": trial(data="bench", features="random").model_dump(mode="json"),
+        "data": {"fingerprint": "0" * 64}, "epochs": [{"epoch": epoch, "loss": 1.0} for epoch in range(40)],
+        "metrics": ranks.means(), "metrics_unseen": ranks.means(), "ranks": ranks.pack(), "ranks_unseen": ranks.pack(),
+    }  # fmt: skip
+
+
+def _cpu_seconds(arguments: list[str], environment: dict[str, str]) -> float:
+    """Least CPU time of a fresh interpreter, of three."""
+    spent = []
+    for _ in range(TURNS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return round(min(spent), 3)

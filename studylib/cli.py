@@ -9,9 +9,19 @@ from pathlib import Path
 from studylib.errors import StudyError
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as everything here does; a shortened option is a misspelt one."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str):
+        self.exit(2, f"study: error: {' '.join(message.split())}; see '{self.prog} --help'\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; bad input prints one line and returns 2."""
-    parser = argparse.ArgumentParser(prog="study", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="study", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
         _check, _convert, _encoders, _embed, _run, _trials, _verify, _gc, _recommend, _bench, _selftest,
@@ -78,7 +88,7 @@ def _embed(commands) -> None:
     parser = commands.add_parser("embed", help="encode a data set's items into the cache, ahead of any trial")
     parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("features", nargs="+", help="encoders: see 'study encoders'")
-    parser.add_argument("--page", default="{}", help="how pages are drawn, as JSON: '{\"resolution\": 256}'")
+    parser.add_argument("--page", default="{}", help="how pages are drawn: '{resolution: 256}'")
 
     def do(options):
         from studylib.data import load
@@ -86,7 +96,10 @@ def _embed(commands) -> None:
         from studylib.files import parse_yaml
         from studylib.render import Page
 
-        page, data = Page(**parse_yaml("--page", options.page)), load(options.data)
+        settings = parse_yaml("--page", options.page)
+        if not isinstance(settings, dict):
+            raise StudyError(f"--page {options.page!r}: write settings, for example '{{resolution: 256}}'")
+        page, data = Page(**settings), load(options.data)
         for name in options.features:
             matrix = embed(data, name, page, lambda line: print(line, flush=True)).matrix
             print(f"{name} on {data.name}: {matrix.shape[0]} items, {matrix.shape[1]} dimensions", flush=True)
@@ -222,7 +235,7 @@ def _recommend(commands) -> None:
 
 def _bench(commands) -> None:
     parser = commands.add_parser("bench", help="measure speed on one thread, in CPU seconds")
-    parser.add_argument("what", choices=("train", "decode", "tokenize", "render", "encode"))
+    parser.add_argument("what", choices=("train", "decode", "tokenize", "render", "encode", "runner"))
     parser.add_argument("--data-set", default="planted", help="a folder, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("--index", type=Path, help="a Semantic-ID index; by default random IDs of 4 levels of 256")
     parser.add_argument("--seconds", type=float, default=60, help="bound of the whole run (default 60)")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from studylib.errors import StudyError
+from studylib.files import shown
 from studylib.render import Page
 from studylib.settings import Settings, checked, later
 
@@ -18,8 +19,8 @@ class TokenizerSettings(Settings):
     name: Literal["residual-kmeans", "none"] = "residual-kmeans"
     levels: int = Field(3, ge=1, le=16)
     codes: int = Field(256, ge=2, le=65536)
-    dims: int = Field(128, ge=2)
-    iterations: int = Field(25, ge=1)
+    dims: int = Field(128, ge=2, le=65536)
+    iterations: int = Field(25, ge=1, le=10_000)
     normalise_residuals: bool = False  # 002: "Residuals are normalized (RK-Means, R-VQ)"
     collisions: Literal["dedup", "none"] = "dedup"
 
@@ -28,26 +29,26 @@ class TigerSettings(Settings):
     """The generator and its training; the defaults are the ``cpu`` budget."""
 
     name: Literal["tiger"] = "tiger"
-    d_model: int = Field(96, ge=4)
-    d_ff: int = Field(384, ge=4)
-    encoder_layers: int = Field(2, ge=1)
-    decoder_layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
-    d_head: int = Field(24, ge=2)
+    d_model: int = Field(96, ge=4, le=16384)
+    d_ff: int = Field(384, ge=4, le=65536)
+    encoder_layers: int = Field(2, ge=1, le=128)
+    decoder_layers: int = Field(2, ge=1, le=128)
+    heads: int = Field(4, ge=1, le=256)
+    d_head: int = Field(24, ge=2, le=1024)
     training: Literal["one-pass", "windows"] = "one-pass"
     softmax: Literal["level", "vocabulary"] = "level"
-    history: int = Field(50, ge=1)  # items; 000, section 4.1.2
+    history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
     dropout: float = Field(0.1, ge=0, lt=1)
-    epochs: int = Field(40, ge=1)
-    targets: int = Field(1_700_000, ge=1)  # bound over all epochs: a large data set gets fewer of them
-    targets_per_step: int = Field(128, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    epochs: int = Field(40, ge=1, le=1_000_000)
+    targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
+    targets_per_step: int = Field(128, ge=1, le=10**6)
+    lr: float = Field(2e-3, gt=0, le=10)
     warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
-    weight_decay: float = Field(0.05, ge=0)
-    validate_every: int = Field(2, ge=1)  # epochs
-    validation_users: int = Field(2000, ge=1)  # a fixed sample; every user when there are fewer
-    patience: int = Field(6, ge=1)  # validations without a better Recall@10
-    beams: int = Field(20, ge=1)
+    weight_decay: float = Field(0.05, ge=0, le=100)
+    validate_every: int = Field(2, ge=1, le=10**6)  # epochs
+    validation_users: int = Field(2000, ge=1, le=10**9)  # a fixed sample; every user when there are fewer
+    patience: int = Field(6, ge=1, le=10**6)  # validations without a better Recall@10
+    beams: int = Field(20, ge=1, le=10_000)
     search: Literal["tree", "free", "exact"] = "tree"
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
@@ -59,8 +60,8 @@ class ItemKnnSettings(Settings):
     """Co-occurrence within a window; see studylib/models/baselines.py."""
 
     name: Literal["item-knn"] = "item-knn"
-    window: int = Field(10, ge=1)
-    last: int = Field(10, ge=1)
+    window: int = Field(10, ge=1, le=1000)
+    last: int = Field(10, ge=1, le=1000)
     damping: float = Field(0.25, ge=0, le=1)
     recency: float = Field(0.8, gt=0, le=1)
     distance_decay: bool = True
@@ -103,7 +104,10 @@ class Trial(Settings):
     tokenizer: TokenizerSettings = TokenizerSettings()
     generator: GeneratorSettings = TigerSettings()
     budget: Literal["smoke", "cpu", "paper"] = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**31)
+
+
+_KINDS = {dict: "mapping", str: "text"}
 
 
 def trial(**settings) -> Trial:
@@ -115,15 +119,16 @@ def trial(**settings) -> Trial:
     >>> trial(data="planted", features="minilm", budget="smoke", generator={"lr": 1e-3}).generator.lr
     0.001
     """
-    settings = dict(settings)
-    generator = dict(settings.get("generator", {}))
-    budget = settings.setdefault("budget", "cpu")
+    settings, generator = dict(settings), settings.get("generator", {})
+    features, budget = settings.get("features", "none"), settings.setdefault("budget", "cpu")
+    for name, value, kind in (("generator", generator, dict), ("features", features, str), ("budget", budget, str)):
+        if not isinstance(value, kind):
+            raise StudyError(f"setting {name!r}: {shown(value)} is no {_KINDS[kind]}; change its value")
     if generator.get("name", "tiger") == "tiger":
         if budget not in BUDGETS:
-            raise StudyError(f"budget: {budget!r} is none of {', '.join(BUDGETS)}; choose one of them")
-        generator = BUDGETS[budget].model_dump() | generator
-    settings["generator"] = generator
+            raise StudyError(f"budget: {shown(budget)} is none of {', '.join(BUDGETS)}; choose one of them")
+        settings["generator"] = BUDGETS[budget].model_dump() | generator
     # Settings that nothing would read are put to one value, so that a trial has one description only.
-    if settings.get("features", "none").startswith("index:") or settings.get("features", "none") == "none":
+    if features == "none" or features.startswith("index:"):
         settings["tokenizer"] = TokenizerSettings(name="none")
     return checked(Trial, settings)

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from studylib import paths, trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.errors import StudyError
-from studylib.files import read_yaml
+from studylib.files import check_regular, read_yaml, shown
 from studylib.settings import Settings, checked
 
 
@@ -101,7 +101,9 @@ def check(given: dict, where: str) -> Parameters:
     """``given`` as parameters; unknown names and wrong values are refused with the names that there are."""
     for name in given:
         if name not in Parameters.model_fields:
-            raise StudyError(f"{where}: unknown parameter {name!r}; choose from {', '.join(Parameters.model_fields)}")
+            raise StudyError(
+                f"{where}: unknown parameter {shown(name)}; choose from {', '.join(Parameters.model_fields)}"
+            )
     try:
         return checked(Parameters, given)
     except StudyError as error:
@@ -187,8 +189,7 @@ def ready(notebook: Path, given: dict) -> dict:
     """
     import papermill
 
-    if not notebook.is_file():
-        raise StudyError(f"{notebook}: no such notebook; choose one of notebooks/*.ipynb")
+    check_regular(notebook, "choose one of notebooks/*.ipynb")
     parameters_checked = check(given, "parameters")
     takes = papermill.inspect_notebook(str(notebook))
     if "features" in takes:

@@ -31,12 +31,12 @@ def results_root() -> Path:
 
 def results_of(data: str) -> Path:
     """Tables of a data set, by its name; a data set given as a folder goes by the folder's name."""
-    return results_root() / Path(data).name
+    return results_root() / Path(data).resolve().name
 
 
 def figures_of(data: str) -> Path:
     """Figures of a data set, by its name."""
-    return figures_root() / Path(data).name
+    return figures_root() / Path(data).resolve().name
 
 
 def figures_root() -> Path:

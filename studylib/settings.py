@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from studylib.errors import StudyError
+from studylib.files import shown
 
 _LATER = {"later": True}
 
@@ -40,5 +41,5 @@ def first_complaint(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}; see studylib/config.py for the settings there are"
-    return f"setting {where!r}: {problem['msg'].lower()} (given {problem.get('input')!r}); change its value"
+        return f"unknown setting {shown(where)}; see studylib/config.py for the settings there are"
+    return f"setting {where!r}: {problem['msg'].lower()} (given {shown(problem.get('input'))}); change its value"

@@ -10,6 +10,7 @@ It imports nothing heavy, so that a thousand trials are listed at once.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,9 @@ from studylib import paths
 from studylib.files import write_bytes, write_json
 
 FORMAT = 1  # raise it when a change of code changes what a config means: older records then no longer answer for it
+
+
+KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def canonical(value) -> bytes:
@@ -37,7 +41,10 @@ def unsealed(content: bytes) -> dict:
     Raises:
         ValueError: it is not JSON, has no checksum, or was changed since it was written.
     """
-    value = json.loads(content)
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested without end") from None
     if not isinstance(value, dict) or "checksum" not in value:
         raise ValueError("it holds no checksum")
     if value.pop("checksum") != sha256(canonical(value)).hexdigest():
@@ -65,10 +72,10 @@ class Store:
         """
         file = self.folder(key) / "record.json"
         try:
-            return unsealed(file.read_bytes())
-        except FileNotFoundError:
+            return unsealed(file.read_bytes()) if KEY.fullmatch(key) else None
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             print(f"{file}: damaged record ({error}); the trial will be run again", flush=True)
             return None
 
@@ -97,7 +104,7 @@ class Store:
         """CPU seconds, wall seconds and peak MB; empty if the file is lost or damaged, which no result depends on."""
         try:
             return unsealed((self.folder(key) / "cost.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
 
 

@@ -9,15 +9,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.encoders import embed, embeddings, registry
+from studylib.encoders.weights import file_digest
 from studylib.engines import FINISHED, Engine, last_line, open_engine, run_embedding, run_trial, study_environment
 from studylib.errors import StudyError
-from studylib.files import check_writable
+from studylib.files import check_writable, shown
 from studylib.settings import checked
 from studylib.store import FORMAT, Store, canonical, work_folder
 
@@ -30,7 +32,7 @@ def content_fingerprint(trial: Trial, data: Dataset) -> str:
     digest = sha256(data.fingerprint.encode())
     features = trial.features.removeprefix("shuffled:")
     for file in _files_read(data, features):
-        digest.update(sha256(file.read_bytes()).digest())
+        digest.update(bytes.fromhex(file_digest(file)))
     if features != "none" and not features.startswith(("index:", "features:")):
         digest.update(embeddings.identity(registry.encoder(features), trial.page).encode())
     return digest.hexdigest()
@@ -51,9 +53,12 @@ def index_file(data: Dataset, features: str) -> Path:
     name = features.removeprefix("index:")
     choices = [Path(name), *([data.folder / f"{data.name}.{name}.json"] if data.folder else [])]
     for file in choices:
-        if file.is_file():
-            return file
-    raise StudyError(f"{features}: no such index; looked for {' and '.join(map(str, choices))}")
+        with suppress(OSError):  # a name too long for a file is no file
+            if file.is_file():
+                return file
+    raise StudyError(
+        f"{shown(features)}: no such index; looked for {' and '.join(map(str, choices))[:500]}; put it there"
+    )
 
 
 def key_of(trial: Trial, data: Dataset) -> str:
@@ -86,10 +91,7 @@ def run(
     """
     store = store or Store.default()
     if not train:
-        finished = list(store.records())
-        found = [_finished(trial, store, finished) for trial in trials]
-        _tally(0, len({record["key"] for record in found}), 0)
-        return found
+        return _read(trials, store)
     datasets = {name: load(name) for name in dict.fromkeys(trial.data for trial in trials)}
     keys = [key_of(trial, datasets[trial.data]) for trial in trials]
     missing = {key: trial for key, trial in zip(keys, trials, strict=True) if store.record(key) is None}
@@ -118,18 +120,27 @@ def _tally(trained: int, reused: int, failed: int) -> None:
             out.write(json.dumps({"trained": trained, "reused": reused, "failed": failed}) + "\n")
 
 
-def _finished(trial: Trial, store: Store, records: list[dict]) -> dict:
-    config = trial.model_dump(mode="json")
-    found = [record for record in records if record["trial"] == config and record["format"] == FORMAT]
-    if len(found) == 1:
-        return found[0]
-    cure = "run the notebook with train: true" if not found else (
-        "they are of different data: delete the folders of all but one of " + ", ".join(row["key"] for row in found)
-    )  # fmt: skip
-    raise StudyError(
-        f"{store.root}: {len(found)} finished trials of {trial.data} {trial.features} {trial.generator.name} "
-        f"seed {trial.seed} (budget {trial.budget}), expected one; {cure}"
-    )
+def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
+    """The finished trials of these settings; without the data, so that two of different data cannot be told apart."""
+    finished: dict[bytes, list[dict]] = {}
+    for record in store.records():
+        if record["format"] == FORMAT:
+            finished.setdefault(canonical(record["trial"]), []).append(record)
+    found = []
+    for trial in trials:
+        same = finished.get(canonical(trial.model_dump(mode="json")), [])
+        if len(same) != 1:
+            cure = "run the notebook with train: true" if not same else (
+                "they are of different data: delete the folders of all but one of "
+                + ", ".join(row["key"] for row in same)
+            )  # fmt: skip
+            raise StudyError(
+                f"{store.root}: {len(same)} finished trials of {trial.data} {trial.features} {trial.generator.name} "
+                f"seed {trial.seed} (budget {trial.budget}), expected one; {cure}"
+            )
+        found.append(same[0])
+    _tally(0, len({record["key"] for record in found}), 0)
+    return found
 
 
 def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engine, log: Callable[[str], None]) -> None:

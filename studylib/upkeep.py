@@ -1,7 +1,6 @@
 """Is everything as it was written, and what may go?"""
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,8 @@ from pathlib import Path
 
 from studylib import paths
 from studylib.errors import StudyError
-from studylib.store import FORMAT, Store, unsealed
+from studylib.store import FORMAT, KEY, Store, unsealed
 
-KEY = re.compile(r"[0-9a-f]{16}")
 FILES = {"record.json", "cost.json", "codes.npy", "codes.npy.sha256"}
 A_DAY = 86_400  # seconds: a younger partial file may be somebody's that is being written
 

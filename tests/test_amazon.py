@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from studylib.data import amazon, atomic
+from studylib.data import amazon, atomic, json_lines
 from studylib.errors import StudyError
 
 # Three items bought by three users in full; dora and item D fall to the 3-core, but only in a second round.
@@ -190,6 +190,25 @@ def test_half_a_surrogate_pair_in_a_text_is_replaced_and_can_be_written(tmp_path
     assert data.title(0) == "Thing B ?"
 
 
+def test_numbers_of_characters_that_no_text_has():
+    assert amazon.clean("a&#" + "9" * 5000 + ";b") == "a\ufffdb"
+    assert amazon.clean("a&amp;#" + "9" * 5000 + ";b") == "a\ufffdb"
+
+
+@pytest.mark.parametrize("depth", [10, 300, 600, 900, 920, 940, 960, 980, 1000])
+def test_details_nested_almost_too_deeply_to_be_written_again(tmp_path, depth):
+    """Whether a depth can be read depends on what called the reader; that it can be written, on a little more."""
+    file = tmp_path / "meta.json"
+    details = f'{{"Size": {"[" * depth}{"]" * depth}}}'
+    file.write_text('{"parent_asin": "A", "title": "Bolt", "details": ' + details + "}\n")
+    try:
+        assert amazon.read_metadata(file, amazon.RELEASES[1], {"A"})["A"]["details"] == f"Size: {details[9:-1]};"
+    except StudyError as error:
+        complaint = str(error)
+        assert depth >= 300
+        assert f"{file}: line 1: " in complaint
+
+
 @pytest.mark.parametrize(("release", "other"), [(2018, 2023), (2023, 2018)])
 def test_metadata_of_the_other_release(tmp_path, release, other):
     (tmp_path / "other").mkdir()
@@ -236,10 +255,10 @@ def test_metadata_of_another_category_or_with_too_few_titles(tmp_path):
 
 def test_a_line_or_a_file_without_end(tmp_path, monkeypatch):
     reviews, metadata = dump(tmp_path, 2018)
-    monkeypatch.setattr(amazon, "LARGEST_DUMP", 200)
+    monkeypatch.setattr(json_lines, "LARGEST_FILE", 200)
     with pytest.raises(StudyError, match=r"reviews.jsonl.gz: line 4: more than 200 bytes when decompressed; split"):
         amazon.read(reviews, metadata, "X", core=3)
-    monkeypatch.setattr(amazon, "LONGEST_LINE", 20)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", 20)
     with pytest.raises(StudyError, match=r"reviews.jsonl.gz: line 1: longer than 20 bytes; one JSON object a line"):
         amazon.read(reviews, metadata, "X", core=3)
 

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from studylib.data import Dataset, atomic, load
 from studylib.encoders import embed
+from studylib.encoders.pictures import read_picture
 from studylib.errors import StudyError
 from tests.conftest import toy
 
@@ -174,7 +176,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(KeyError):
         fill(last_step={}.popitem)
-    assert list(folder.parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(StudyError, match=r"X: exists already; remove it"):
         fill(last_step=be_beaten)
     assert [file.name for file in folder.iterdir()] == ["theirs"]
@@ -188,6 +190,23 @@ def test_two_pictures_of_one_item(tmp_path):
         (folder / "images" / name).write_bytes(b"")
     with pytest.raises(StudyError, match=r"images: 0.jpg and 0.png: two pictures; remove one"):
         _ = atomic.read(folder).pictures
+
+
+def test_links_to_files_elsewhere_are_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    folder = folder_of(tmp_path / "elsewhere")
+    Image.new("RGB", (2, 2)).save(folder / "p.png")
+    np.save(folder / "f.npy", np.ones((3, 2)))
+    (tmp_path / "X" / "images").mkdir(parents=True)
+    for name in ("X.inter.json", "X.item.json"):
+        (tmp_path / "X" / name).symlink_to(folder / name)
+    (tmp_path / "X" / "X.mine.npy").symlink_to(folder / "f.npy")
+    for item in range(3):
+        (tmp_path / "X" / "images" / f"{item}.png").symlink_to(folder / "p.png")
+    data = atomic.read(tmp_path / "X")
+    assert data.fingerprint == atomic.read(folder).fingerprint
+    assert embed(data, "features:mine").matrix.shape == (3, 2)
+    assert [read_picture(file).size for file in data.pictures] == [(2, 2)] * 3
 
 
 def test_missing_folders():

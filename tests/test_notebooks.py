@@ -126,5 +126,5 @@ def test_broken_params_files(tmp_path, content, complaint):
 def test_missing_files(tmp_path):
     with pytest.raises(StudyError, match="no such notebook"):
         notebook.execute(Path("nowhere.ipynb"), {}, tmp_path)
-    with pytest.raises(StudyError, match=r"nowhere.yaml: No such file.*params"):
+    with pytest.raises(StudyError, match=r"nowhere.yaml: no such file.*params"):
         notebook.read_parameters(Path("nowhere.yaml"))

@@ -10,13 +10,11 @@ One JSON object a line, plain or gzipped (.json, .jsonl, .json.gz, .jsonl.gz); f
 times of reviews and the text of items that survive are held in memory.
 """
 
-import gzip
 import html
 import json
+import os
 import re
-import zlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +22,11 @@ import numpy as np
 
 from studylib.data import atomic
 from studylib.data.dataset import SHORTEST, Dataset
+from studylib.data.json_lines import rows
 from studylib.errors import StudyError
+from studylib.files import shown
 
-LONGEST_LINE = 16 << 20  # bytes; a bound against files that are not lines, far above a product page's text
-LARGEST_DUMP = 256 << 30  # bytes after decompression; a bound against gzip bombs
+ASIN = re.compile(r"[!-~]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def convert(reviews: Path, metadata: Path, folder: Path, core: int = 5) -> Datas
     Raises:
         StudyError: as ``read``; or the folder exists. A conversion that fails leaves nothing behind.
     """
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))  # Path.resolve would raise for links in a circle
+    atomic.check_name(folder)
     with atomic.new_folder(folder) as partial:
         atomic.write(read(reviews, metadata, folder.name, core), partial)
     return atomic.read(folder)
@@ -137,12 +137,12 @@ def read_reviews(file: Path) -> Reviews:
     item_numbers: dict[str, int] = {}
     users, items, times = array("q"), array("q"), array("q")
     release = None
-    for number, row in _rows(file):
+    for number, row in rows(file):
         release = release or _release_of_reviews(file, number, row)
         user, item, time = (row.get(column) for column in (release.user, release.item, release.time))
         if not isinstance(user, str) or not user:
             raise _bad_value(file, number, release.user, user, "text")
-        if not isinstance(item, str) or not re.fullmatch(r"[!-~]+", item):
+        if not isinstance(item, str) or (item not in item_numbers and not _is_asin(item)):
             raise _bad_value(file, number, release.item, item, "an ASIN")
         if isinstance(time, bool) or not isinstance(time, int) or abs(time) >= 2**62:
             raise _bad_value(file, number, release.time, time, "a whole number")
@@ -154,6 +154,10 @@ def read_reviews(file: Path) -> Reviews:
     return Reviews(
         release, *(np.array(column, dtype=np.int64) for column in (users, items, times)), tuple(item_numbers)
     )
+
+
+def _is_asin(item: str) -> bool:
+    return bool(ASIN.fullmatch(item)) and atomic.key_problem(item) is None
 
 
 def first_in_time(table: Reviews) -> np.ndarray:
@@ -218,7 +222,7 @@ def read_metadata(file: Path, release: Release, wanted: set[str]) -> dict[str, d
     """Per wanted item its text fields; items without a title are left out, of two lines the first with one counts."""
     texts: dict[str, dict[str, str]] = {}
     checked = False
-    for number, row in _rows(file):
+    for number, row in rows(file):
         if not checked:
             _check_metadata(file, number, row, release)
             checked = True
@@ -240,7 +244,9 @@ def clean(text: str) -> str:
     >>> clean("M4 &amp;amp; M5 bolt,<br />\\n<b>A2-70</b> if &lt;5 mm")
     'M4 & M5 bolt, A2-70 if <5 mm'
     """
-    text = html.unescape(html.unescape(text))
+    for _ in range(2):
+        # Beyond 8 digits it is no character, and thousands of them are no number that Python would read.
+        text = html.unescape(re.sub("&#[0-9]{9,};?", "\ufffd", text))
     text = re.sub(r"<!--[^<>]*-->|</?[A-Za-z][^<>]*>", " ", text)
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
@@ -294,17 +300,17 @@ def _details(file: Path, number: int, value) -> list[str]:
             raise _bad_value(file, number, "details", value, "an object of name: value") from None
     if not isinstance(value, dict):
         raise _bad_value(file, number, "details", value, "an object of name: value")
-    pairs = []
-    for name, detail in value.items():
-        detail = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
-        pairs.append(f"{name}: {detail};")
-    return pairs
+    try:
+        details = [text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in value.values()]
+    except RecursionError:
+        raise _bad_value(file, number, "details", value, "an object of name: value") from None
+    return [f"{name}: {text};" for name, text in zip(value, details, strict=True)]
 
 
 def _categories(file: Path, number: int, value) -> str:
     """Joined by commas, as the published data sets have it, so that words are counted alike."""
     value = [value] if isinstance(value, str) else value or []
-    path = value[0] if value and isinstance(value[0], list) else value
+    path = value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value
     if not isinstance(path, list) or not all(isinstance(part, str) for part in path):
         raise _bad_value(file, number, "categories", value, "a list of texts")
     parts = []
@@ -315,67 +321,12 @@ def _categories(file: Path, number: int, value) -> str:
     return ",".join(part for part in parts if part)
 
 
-# -- lines ----------------------------------------------------------------------------------------------------------
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict]]:
-    """Line number and object of every line that is not blank."""
-    for number, line in _lines(file):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise StudyError(f"{file}: line {number}: not UTF-8; fetch the file again") from None
-        except (ValueError, RecursionError) as error:
-            raise StudyError(
-                f"{file}: line {number}: not JSON ({error}); mend or delete that line, or fetch the file again"
-            ) from None
-        if not isinstance(row, dict):
-            raise StudyError(
-                f"{file}: line {number}: holds a {type(row).__name__}, not an object; give one object a line"
-            )
-        yield number, row
-
-
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    if not file.is_file():
-        raise StudyError(f"{file}: no such file; give a file of the dump, e.g. Industrial_and_Scientific_5.json.gz")
-    number = total = 0
-    try:
-        with _open(file) as stream:
-            while line := stream.readline(LONGEST_LINE + 1):
-                number, total = number + 1, total + len(line)
-                if len(line) > LONGEST_LINE:
-                    raise StudyError(
-                        f"{file}: line {number}: longer than {LONGEST_LINE} bytes; one JSON object a line is wanted"
-                    )
-                if total > LARGEST_DUMP:
-                    raise StudyError(
-                        f"{file}: line {number}: more than {LARGEST_DUMP} bytes when decompressed; split it by category"
-                    )
-                yield number, line
-    except EOFError:
-        raise StudyError(f"{file}: cut off after line {number}; fetch the file again") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise StudyError(f"{file}: damaged after line {number} ({error}); fetch the file again") from None
-    except OSError as error:
-        raise StudyError(f"{file}: cannot be read ({error.strerror}); mend its permissions or fetch it again") from None
-
-
-def _open(file: Path):
-    """By content, not by name: browsers unpack a .gz and keep its name."""
-    with file.open("rb") as head:
-        packed = head.read(2) == b"\x1f\x8b"
-    return gzip.open(file, "rb") if packed else file.open("rb")
-
-
 def _bad_value(file: Path, number: int, column: str, value, wanted: str) -> StudyError:
     return StudyError(
-        f"{file}: line {number}: {column} is {repr(value)[:60]}, not {wanted}; mend or delete that line, "
+        f"{file}: line {number}: {column} is {shown(value)}, not {wanted}; mend or delete that line, "
         "or fetch the file again"
     )
 
 
 def _names(row: dict) -> str:
-    return ", ".join(sorted(row))[:200] or "none"
+    return ", ".join(map(shown, sorted(row)[:20])) or "none"

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,8 +21,10 @@ import numpy as np
 from studylib import files
 from studylib.data.dataset import FIELDS, Dataset
 from studylib.errors import StudyError
+from studylib.files import read_text, shown
 
 LARGEST_FILE = 4 << 30  # bytes; a JSON file is read whole
+LARGEST_CATALOGUE = 50_000_000  # items; models hold numbers per item, so one absurd id would fill the memory
 
 
 def read(folder: str | Path) -> Dataset:
@@ -32,15 +34,15 @@ def read(folder: str | Path) -> Dataset:
         StudyError: naming the file, the user or item in it, and the cure.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, it does not raise for a name that is too long
         raise StudyError(
             f"{folder}: no such folder; give the folder that holds NAME.inter.json (NAME = the folder's name)"
         )
-    name = folder.resolve().name
+    name = check_name(folder)
     inter_file = folder / f"{name}.inter.json"
     users, sequences = _sequences(inter_file)
     item_file = folder / f"{name}.item.json"
-    items = _items(item_file) if item_file.exists() else None
+    items = _items(item_file) if os.path.lexists(item_file) else None
     keys = _keys(folder / f"{name}.item2id")
     largest = max((int(sequence.max()) for sequence in sequences if len(sequence)), default=-1)
     n_items = len(items) if items is not None else len(keys) if keys is not None else largest + 1
@@ -60,17 +62,24 @@ def write(data: Dataset, folder: str | Path) -> Path:
         StudyError: a key that item2id cannot hold, or a folder that cannot be written.
     """
     folder = Path(folder)
+    for item, key in enumerate(data.keys or ()):
+        if problem := key_problem(key):
+            raise StudyError(f"{folder / f'{data.name}.item2id'}: item {item}: key {shown(key)} {problem}; rename it")
     sequences = {user: sequence.tolist() for user, sequence in zip(data.users, data.sequences, strict=True)}
     _dump(sequences, folder / f"{data.name}.inter.json")
     if data.items is not None:
         _dump({str(item): _nested(fields) for item, fields in enumerate(data.items)}, folder / f"{data.name}.item.json")
     if data.keys is not None:
-        file = folder / f"{data.name}.item2id"
-        for item, key in enumerate(data.keys):
-            if not key or set(key) & set("\t\r\n"):
-                raise StudyError(f"{file}: item {item}: key {key!r} is empty or holds a tab or a line break; rename it")
-        files.write_bytes(file, "".join(f"{key}\t{item}\n" for item, key in enumerate(data.keys)).encode())
+        lines = "".join(f"{key}\t{item}\n" for item, key in enumerate(data.keys))
+        files.write_bytes(folder / f"{data.name}.item2id", lines.encode())
     return folder
+
+
+def check_name(folder: Path) -> str:
+    """The data set's name: that of its folder, which must be text, for file names can be any bytes."""
+    name = os.path.basename(os.path.realpath(folder))  # Path.resolve would raise for links in a circle
+    _check_unicode(f"{folder}: the folder's name", name, "rename the folder")
+    return name
 
 
 @contextmanager
@@ -81,21 +90,25 @@ def new_folder(folder: Path) -> Iterator[Path]:
         StudyError: the folder is there already, or came into being meanwhile; it is left as it was.
     """
     refusal = StudyError(f"{folder}: exists already; remove it or choose another folder")
-    if folder.exists():
+    if os.path.lexists(folder):
         raise refusal
+    made = [parent for parent in folder.parents if not os.path.lexists(parent)]
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.partial")
     try:
         partial.mkdir(parents=True)
         yield partial
         os.rename(partial, folder)
     except OSError as error:
-        if folder.exists():
+        if os.path.lexists(folder):
             raise refusal from None
         raise StudyError(
             f"{folder}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # of the folders above, what is empty; on success none is
+            for parent in made:
+                parent.rmdir()
 
 
 def read_json(file: Path) -> dict:
@@ -106,17 +119,14 @@ def read_json(file: Path) -> dict:
         if len(table) < len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-            raise StudyError(f"{file}: {twice!r} stands twice; remove one of the two")
+            raise StudyError(f"{file}: {shown(twice)} stands twice; remove one of the two")
         return table
 
-    if not file.is_file():
-        raise StudyError(f"{file}: no such file; see the data section of the README for the files a data set needs")
-    if file.stat().st_size > LARGEST_FILE:
-        raise StudyError(f"{file}: larger than {LARGEST_FILE >> 30} GiB; split the data set")
+    text = read_text(file, "see the README for the files that a data set needs", LARGEST_FILE)
     try:
-        table = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        table = json.loads(text, object_pairs_hook=unique)
+    except StudyError:
+        raise
     except json.JSONDecodeError as error:
         raise StudyError(
             f"{file}: line {error.lineno}: not JSON ({error.msg}); mend that line or fetch the file again"
@@ -135,9 +145,9 @@ def item_table(file: Path, table: dict) -> list:
     ids = {}
     for key, value in table.items():
         if not (key.isascii() and key.isdigit() and len(key) < 10):
-            raise StudyError(f"{file}: item id {key!r} is not a number; number the items 0..{len(table) - 1}")
+            raise StudyError(f"{file}: item id {shown(key)} is not a number; number the items 0..{len(table) - 1}")
         if int(key) in ids:
-            raise StudyError(f"{file}: item {int(key)} stands twice (as {key!r} too); remove one of the two")
+            raise StudyError(f"{file}: item {int(key)} stands twice (as {shown(key)} too); remove one of the two")
         ids[int(key)] = value
     for item in range(len(table)):
         if item not in ids:
@@ -149,12 +159,17 @@ def _sequences(file: Path) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
     table = read_json(file)
     sequences = []
     for user, sequence in table.items():
-        _check_unicode(f"{file}: user {user!r}", user)
+        where = f"{file}: user {shown(user)}"
+        _check_unicode(where, user)
         if not isinstance(sequence, list):
-            raise StudyError(f"{file}: user {user!r}: expected a list of item ids, found {type(sequence).__name__}")
+            raise StudyError(f"{where}: expected a list of item ids, found {type(sequence).__name__}")
         for item in sequence:
-            if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**31:
-                raise StudyError(f"{file}: user {user!r}: {item!r} is not an item id; write whole numbers from 0")
+            if isinstance(item, bool) or not isinstance(item, int) or item < 0:
+                raise StudyError(f"{where}: {shown(item)} is not an item id; write whole numbers from 0")
+            if item >= LARGEST_CATALOGUE:
+                raise StudyError(
+                    f"{where}: item {shown(item)} is beyond {LARGEST_CATALOGUE}; number the items from 0 without gaps"
+                )
         sequences.append(np.array(sequence, dtype=np.int64))
     return tuple(table), tuple(sequences)
 
@@ -169,12 +184,12 @@ def _items(file: Path) -> tuple[dict[str, str], ...]:
             raise StudyError(f"{file}: item {item}: expected an object with fields {', '.join(FIELDS)}")
         if "title" not in fields:
             raise StudyError(
-                f"{file}: item {item}: no field 'title' (found {', '.join(fields) or 'none'}); rename the column"
+                f"{file}: item {item}: no field 'title' (found {shown(', '.join(fields))}); rename the column"
             )
         unknown = set(fields) - set(FIELDS) - {"attributes"}
         if unknown:
             raise StudyError(
-                f"{file}: item {item}: unknown field {sorted(unknown)[0]!r}; "
+                f"{file}: item {item}: unknown field {shown(min(unknown))}; "
                 f"use {', '.join(FIELDS)} or put it under 'attributes'"
             )
         row = {name: _text(file, item, name, fields[name]) for name in FIELDS if name in fields}
@@ -186,7 +201,9 @@ def _items(file: Path) -> tuple[dict[str, str], ...]:
         taken = sorted(set(attributes) & set(FIELDS))
         if taken:
             raise StudyError(f"{file}: item {item}: attribute {taken[0]!r} has a field's name; rename the attribute")
-        row |= {name: _text(file, item, name, value) for name, value in attributes.items()}
+        for name, value in attributes.items():
+            _check_unicode(f"{file}: item {item}: the attribute's name {shown(name)}", name)
+            row[name] = _text(file, item, name, value)
         items.append(row)
     return tuple(items)
 
@@ -195,28 +212,42 @@ def _text(file: Path, item: int, name: str, value) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = ", ".join(value)
     if not isinstance(value, str):
-        raise StudyError(f"{file}: item {item}: field {name!r} is {type(value).__name__}, not text; write it in quotes")
-    _check_unicode(f"{file}: item {item}: field {name!r}", value)
+        raise StudyError(
+            f"{file}: item {item}: field {shown(name)} is {type(value).__name__}, not text; write it in quotes"
+        )
+    _check_unicode(f"{file}: item {item}: field {shown(name)}", value)
     return value
 
 
-def _check_unicode(where: str, value: str) -> None:
+def _check_unicode(where: str, value: str, cure: str = "remove it") -> None:
     """JSON can spell half a surrogate pair, which no file, font or tokenizer can take."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise StudyError(f"{where}: character {error.start} is half a surrogate pair; remove it") from None
+        raise StudyError(f"{where}: character {error.start} is half a surrogate pair; {cure}") from None
+
+
+def key_problem(key: str) -> str | None:
+    """What keeps a name out of item2id: it must come back as it was, and may become the name of a file.
+
+    >>> key_problem("B0042"), key_problem("../B0042")
+    (None, 'leads out of a folder')
+    """
+    if not key or set(key) & set("\t\r\n\0"):
+        return "is empty or holds a tab, a line break or a zero character"
+    parts = key.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts:
+        return "leads out of a folder"
+    return "holds half a surrogate pair" if any("\ud800" <= letter <= "\udfff" for letter in key) else None
 
 
 def _keys(file: Path) -> tuple[str, ...] | None:
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
     table: dict[str, str] = {}
     names: set[str] = set()
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    text = read_text(file, "write one item a line, or remove it", LARGEST_FILE)
+    lines = text.replace("\r\n", "\n").split("\n")
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
         parts = line.split("\t")
         if len(parts) != 2 or not all(parts):
@@ -224,10 +255,14 @@ def _keys(file: Path) -> tuple[str, ...] | None:
                 f"{file}: line {number}: found {line.strip()[:60]!r}; write the item's name, a tab, and its item id"
             )
         name, item = parts
+        if problem := key_problem(name):
+            raise StudyError(f"{file}: line {number}: the name {shown(name)} {problem}; rename the item")
         if item in table or name in names:
-            raise StudyError(f"{file}: line {number}: {name!r} / {item} stands twice; remove one of the two")
+            raise StudyError(f"{file}: line {number}: {shown(name)} / {item[:20]} stands twice; remove one of the two")
         table[item] = name
         names.add(name)
+    if not table:
+        raise StudyError(f"{file}: no item at all; write one item a line, or remove the file")
     return tuple(item_table(file, table))
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from studylib.errors import StudyError
+from studylib.files import check_regular, shown
 
 FIELDS = ("title", "brand", "categories", "description")  # any other field is an attribute
 SHORTEST = 3  # one interaction each for training, validation and test
+LARGEST_PICTURE = 256 << 20  # bytes of a file; a product's picture has a thousandth of that
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,22 @@ class Dataset:
         where = self.source or self.name
         if not self.sequences:
             raise StudyError(f"{where}: no user at all; give at least one sequence of {SHORTEST} items")
+        if len(set(self.users)) < len(self.users):
+            raise StudyError(f"{where}: two users of one name; names tell the users apart, so make them different")
         for what, rows in (("item texts", self.items), ("item keys", self.keys)):
             if rows is not None and len(rows) != self.n_items:
                 raise StudyError(f"{where}: {len(rows)} {what} for {self.n_items} items; give one an item")
         for user, sequence in zip(self.users, self.sequences, strict=True):
             if len(sequence) < SHORTEST:
                 raise StudyError(
-                    f"{where}: user {user!r} has {len(sequence)} item(s); leave-one-out needs at least {SHORTEST} "
+                    f"{where}: user {shown(user)} has {len(sequence)} item(s); leave-one-out needs at least {SHORTEST} "
                     "(one each for training, validation, test): drop the user or filter to 5-core"
                 )
             outside = (sequence < 0) | (sequence >= self.n_items)
             if outside.any():
                 raise StudyError(
-                    f"{where}: user {user!r} names item {int(sequence[outside][0])}, outside 0..{self.n_items - 1}; "
-                    "renumber the items or add the missing ones"
+                    f"{where}: user {shown(user)} names item {int(sequence[outside][0])}, outside "
+                    f"0..{self.n_items - 1}; renumber the items or add the missing ones"
                 )
 
     # -- the leave-one-out split (000, 4.1.1) ----------------------------------------------------------------
@@ -140,7 +144,7 @@ class Dataset:
         """One picture file per item.
 
         Raises:
-            StudyError: there is no ``images`` folder, or an item has no picture in it.
+            StudyError: there is no ``images`` folder, or an item has no picture in it, or one that is no regular file.
         """
         images = self.folder / "images" if self.folder else None
         if images is None or not images.is_dir():
@@ -156,6 +160,7 @@ class Dataset:
         for item in range(self.n_items):
             if str(item) not in found:
                 raise StudyError(f"{images}: item {item} has no picture; add {item}.jpg or {item}.png")
+            check_regular(found[str(item)], "replace it with a JPEG or PNG, or a link to one", LARGEST_PICTURE)
         return [found[str(item)] for item in range(self.n_items)]
 
     # -- facts ------------------------------------------------------------------------------------------------

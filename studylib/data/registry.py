@@ -1,5 +1,6 @@
 """From a data set's name to the data set."""
 
+import os
 from pathlib import Path
 
 from studylib import paths
@@ -19,7 +20,8 @@ def load(name: str | Path) -> Dataset:
 
         return planted.load()
     for folder in (Path(name), paths.data_root() / name):
-        if folder.is_dir() and (folder / f"{folder.resolve().name}.inter.json").exists():
+        # os.path, because Path.is_dir raises for a name that is too long; lexists, so that a bad link is complained of.
+        if os.path.isdir(folder) and os.path.lexists(folder / f"{folder.resolve().name}.inter.json"):
             return atomic.read(folder)
     raise StudyError(
         f"{name}: no such data set; it is neither 'planted', nor a folder with NAME.inter.json, "

@@ -5,11 +5,15 @@ the picture's bytes, and for pages the renderer's settings and font. A cache hit
 """
 
 import json
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -19,10 +23,12 @@ from studylib.data.dataset import Dataset
 from studylib.encoders import cache, weights
 from studylib.encoders.registry import Encoder, encoder
 from studylib.errors import StudyError
+from studylib.files import check_regular
 from studylib.render import Page, font_digest, render
 
 Say = Callable[[str], None]
 SHUFFLE_SEED = 20260101
+LARGEST_FEATURES = 32 << 30  # bytes of an .npy file, which is read whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +51,21 @@ class Embeddings:
     def __post_init__(self):
         where = self.provenance.get("file", self.name)
         matrix = np.asarray(self.matrix)
-        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-            raise StudyError(f"{where}: {matrix.dtype} of shape {matrix.shape}; embeddings are numbers [items, dims]")
-        matrix = matrix.astype(np.float32)
+        _check_table(where, matrix.dtype, matrix.shape)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which is refused below
+            matrix = matrix.astype(np.float32)
         bad = ~np.isfinite(matrix).all(axis=1)
         if bad.any():
             raise StudyError(
-                f"{where}: row {int(bad.argmax())} holds NaN or infinity ({int(bad.sum())} such row(s)); "
-                "compute that item's vector again"
+                f"{where}: row {int(bad.argmax())} holds NaN or infinity ({int(bad.sum())} such row(s); float32 ends "
+                "at 3.4e38); compute that item's vector again"
             )
         object.__setattr__(self, "matrix", matrix)
+
+
+def _check_table(where, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype.kind not in "fiu" or len(shape) != 2 or min(shape) < 1:
+        raise StudyError(f"{where}: {dtype} of shape {shape}; embeddings are numbers [items, dims], save them as such")
 
 
 def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = print) -> Embeddings:
@@ -172,29 +183,62 @@ def _text(data: Dataset, item: int) -> str:
 
 def _features(data: Dataset, name: str) -> Embeddings:
     file = feature_file(data, name.removeprefix("features:"))
-    try:
-        matrix = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise StudyError(f"{file}: not an array that can be read ({error}); save it with numpy.save") from None
-    if not isinstance(matrix, np.ndarray):
-        raise StudyError(f"{file}: an archive of arrays; save the one matrix with numpy.save")
-    if matrix.ndim == 2 and len(matrix) != data.n_items:
-        raise StudyError(f"{file}: {len(matrix)} rows, but {data.name} has {data.n_items} items; row must be item id")
+    matrix = read_features(file, data.n_items, data.name)
     return Embeddings(name, matrix, {"file": str(file), "weights": weights.file_digest(file)})
+
+
+def read_features(file: Path, n_items: int, owner: str) -> np.ndarray:
+    """The table of numbers [items, dims] in an .npy file of the data set ``owner``.
+
+    Its header is judged before memory is asked for: it may promise more than the file holds, or than there is.
+
+    Raises:
+        StudyError: not an .npy file of such a table, cut off, or of another number of rows.
+    """
+    size = check_regular(file, "save the one matrix there with numpy.save, or a link to it", LARGEST_FEATURES)
+    try:
+        # Warnings are of headers in the style of Python 2.
+        with file.open("rb") as stream, warnings.catch_warnings(action="ignore"):
+            shape, fortran, dtype = _header(file, stream)
+            _check_table(file, dtype, shape)
+            promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+            if promised > held:
+                raise StudyError(f"{file}: its header promises {promised} bytes, {held} follow; copy the file again")
+            if shape[0] != n_items:
+                raise StudyError(f"{file}: {shape[0]} rows, but {owner} has {n_items} items; row must be item id")
+            return np.fromfile(stream, dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
+    except StudyError:
+        raise
+    except (ValueError, TypeError, OSError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
+        raise StudyError(
+            f"{file}: not an array that can be read ({str(error)[:200]}); save it with numpy.save"
+        ) from None
+
+
+def _header(file: Path, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type; the stream is left where the numbers begin."""
+    if stream.read(4) == b"PK\x03\x04":
+        raise StudyError(f"{file}: an archive of arrays; save the one matrix with numpy.save")
+    stream.seek(0)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise StudyError(f"{file}: version {version} of .npy, which holds no plain numbers; save it with numpy.save")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject:  # a pickle, which can run code
+        raise ValueError("it holds Python objects")
+    return shape, fortran, dtype
 
 
 def feature_file(data: Dataset, given: str) -> Path:
     if given.endswith(".npy"):
-        if Path(given).is_file():
-            return Path(given)
-        raise StudyError(
-            f"{given}: no such file; give the path of an .npy file, or a bare name for {data.name}.<name>.npy"
-        )
+        cure = f"give the path of an .npy file, or a bare name for {data.name}.<name>.npy"
+        check_regular(Path(given), cure, LARGEST_FEATURES)
+        return Path(given)
     file = (data.folder or Path()) / f"{data.name}.{given}.npy"
-    if data.folder is None or not file.is_file():
-        raise StudyError(
-            f"{file}: no such file; give features:<path to .npy>, or put {file.name} into the data set's folder"
-        )
+    check_regular(
+        file, f"give features:<path to .npy>, or put {file.name} into the data set's folder", LARGEST_FEATURES
+    )
     return file
 
 

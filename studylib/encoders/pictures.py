@@ -1,18 +1,28 @@
 """Encoders of whole pictures: product photographs, and pages for the OCR encoders that read a page at once."""
 
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from struct import error as StructError
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from studylib.data.dataset import LARGEST_PICTURE
 from studylib.encoders import pretrained
 from studylib.errors import StudyError
+from studylib.files import check_regular
 from studylib.render import RenderedPage
 
 LARGEST = 40_000_000  # pixels; a product picture beyond it is a mistake or an attack
 BATCH = 8
+# What Pillow raises for damaged files, by which part of them is damaged.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, StructError, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 Rows = Callable[[Sequence], Float[np.ndarray, "items dims"]]
 
 
@@ -22,18 +32,23 @@ def read_picture(file: Path) -> Image.Image:
     Raises:
         StudyError: not a picture that can be read, or larger than ``LARGEST`` pixels.
     """
+    check_regular(file, "replace it with a JPEG or PNG, or a link to one", LARGEST_PICTURE)
     try:
-        with Image.open(file, formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > LARGEST:
-                raise StudyError(
-                    f"{file}: {picture.width} x {picture.height} pixels, more than {LARGEST}; make it smaller"
-                )
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        # Warnings are of odd metadata, which nothing here reads, and of sizes, which are judged below.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=("JPEG", "PNG")) as picture:
+            width, height = picture.size
+            if width * height <= LARGEST:
+                return _on_white(picture)
+    except UNREADABLE as error:
         raise StudyError(f"{file}: not a picture that can be read ({error}); replace it with a JPEG or PNG") from None
+    raise StudyError(f"{file}: {width} x {height} pixels, more than {LARGEST}; make it smaller")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
 
 
 def efficientnet_lite0(file: Path) -> Rows:

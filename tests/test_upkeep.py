@@ -1,0 +1,171 @@
+"""Listing, comparing, verifying and clearing the store; damage is named, and what is damaged is made again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from studylib import checkpoints, paths, tables, upkeep
+from studylib.cli import main
+from studylib.config import trial
+from studylib.encoders import cache
+from studylib.errors import StudyError
+from studylib.files import write_json
+from studylib.store import Store, sealed, unsealed, work_folder
+from studylib.trials import run
+from tests.test_trials import quick
+
+
+@pytest.fixture
+def finished(folders) -> dict:
+    """One finished generator's trial and one baseline's, both used by a table."""
+    records = run([quick(), trial(data="Toy", generator={"name": "item-knn"})])
+    write_json(paths.results_of("Toy") / "table_2.trials.json", [record["key"] for record in records])
+    return records[0]
+
+
+def kinds() -> set[tuple[str, str]]:
+    return {(problem.kind, problem.file.rsplit("/", 1)[1]) for problem in upkeep.verify()}
+
+
+def test_trials_are_listed_filtered_and_compared(finished, capsys):
+    assert main(["trials"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["trials", "--json", "--generator", "tiger", "--seed", "0", "--data", "Toy"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    names = {"key", "data", "features", "fusion", "tokenizer", "generator", "budget", "seed", "metrics"}
+    assert names | {"metrics_unseen", "cpu_seconds", "peak_mb"} <= set(row)
+    assert row["key"] == finished["key"]
+    assert main(["trials", "--features", "minilm"]) == 0
+    assert capsys.readouterr().out == ""
+    other = run([quick(seed=1, lr=2e-2)], log=lambda _: None)[0]
+    assert main(["trials", "--json", "--diff", finished["key"], other["key"]]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["generator.lr"] == {"name": "generator.lr", finished["key"]: 1e-2, other["key"]: 2e-2}
+    assert rows["seed"][other["key"]] == 1
+    assert "generator.d_model" not in rows
+    assert main(["trials", "--diff", finished["key"], "0" * 16]) == 2
+    assert "no finished trial of that key" in capsys.readouterr().err
+
+
+def test_a_listing_imports_nothing_heavy():
+    code = "import sys; from studylib.cli import main; main(['trials']); print(sorted(sys.modules))"
+    environment = os.environ | {"STUDY_RESULTS": "/nonexistent"}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert not {"'torch'", "'numpy'", "'pandas'", "'pydantic'"} & set(out.stdout.strip("[]\n").split(", "))
+
+
+def test_whole_stores_verify(finished, capsys):
+    assert kinds() == set()
+    assert main(["verify"]) == 0
+    assert "as it was written" in capsys.readouterr().out
+
+
+def flip(file, place: int = -20) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_flipped_bits_and_cut_files_are_named(finished, capsys):
+    folder = Store.default().folder(finished["key"])
+    for name in ("record.json", "cost.json", "codes.npy"):
+        whole = (folder / name).read_bytes()
+        for damage in (flip, lambda file: file.write_bytes(file.read_bytes()[:-7])):
+            damage(folder / name)
+            assert kinds() == {("damaged", name)}
+            (folder / name).write_bytes(whole)
+    (folder / "record.json").unlink()
+    assert kinds() == {("missing", "record.json"), ("missing", "table_2.trials.json")}
+    assert main(["verify", "--json"]) == 1
+    assert {json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()} == {"missing"}
+
+
+def test_missing_and_foreign_files_are_named(finished):
+    folder = Store.default().folder(finished["key"])
+    (folder / "codes.npy").unlink()
+    (folder / "notes.txt").write_text("")
+    (folder / ".record.json.0123.partial").write_text("")
+    (folder.parent / "scratch").mkdir()
+    shutil.copytree(folder, folder.with_name("0" * 16))
+    assert {
+        ("missing", "codes.npy"), ("foreign", "notes.txt"), ("foreign", ".record.json.0123.partial"),
+        ("foreign", "scratch"), ("foreign", "record.json"),
+    } == kinds()  # fmt: skip
+
+
+def test_damaged_embeddings_are_named_and_made_again(folders):
+    folder, said = paths.cache_root() / "embeddings" / "toy", []
+    make = lambda: cache.rows(folder, ["a", "b"], lambda span: np.ones((len(span), 2)), "toy", said.append)  # noqa: E731
+    make()
+    file = next(folder.glob("*.npy"))
+    flip(file)
+    assert kinds() == {("damaged", file.name)}
+    assert make().tolist() == [[1, 1], [1, 1]]
+    assert any("computing it again" in line for line in said)
+    assert kinds() == set()
+
+
+@pytest.mark.parametrize("damage", [flip, lambda file: file.write_bytes(file.read_bytes()[:-7])])
+def test_damaged_weights_are_detected(tmp_path, damage):
+    file = tmp_path / "x.safetensors"
+    tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(3), "c": torch.zeros(0)}
+    checkpoints.write(file, tensors, history="[]")
+    found, facts = checkpoints.read(file)
+    assert facts == {"history": "[]"}
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    damage(file)
+    with pytest.raises(checkpoints.Damaged, match=r"x\.safetensors"):
+        checkpoints.read(file)
+
+
+def test_damaged_weights_are_trained_again(finished, capsys):
+    flip(work_folder(finished["key"]) / "model.safetensors")
+    assert main(["recommend", finished["key"]]) == 0
+    out = capsys.readouterr().out
+    assert "damaged weights" in out
+    assert "next, by features:circle" in out
+
+
+def test_gc_removes_what_no_table_uses_and_asks_first(finished, capsys, monkeypatch):
+    assert main(["gc"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    unused = run([quick(seed=1)])[0]["key"]
+    partial = paths.cache_root() / ".x.partial"
+    partial.write_text("")
+    os.utime(partial, (time.time() - 2 * upkeep.A_DAY,) * 2)
+    assert main(["gc"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert main(["gc"]) == 0
+    assert Store.default().record(unused) is not None
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert main(["gc"]) == 0
+    assert Store.default().record(unused) is None
+    assert Store.default().record(finished["key"]) is not None
+    assert not partial.exists()
+
+
+def test_a_table_names_its_trials(finished, folders):
+    import pandas as pd
+
+    tables.save(pd.DataFrame({"a": [1]}), "t", "Toy", records=[finished])
+    assert json.loads((paths.results_of("Toy") / "t.trials.json").read_text()) == [finished["key"]]
+    (paths.results_of("Toy") / "t.trials.json").write_text("{")
+    with pytest.raises(StudyError, match=r"t\.trials\.json: no list of trial keys"):
+        upkeep.used_by_tables()
+
+
+def test_sealed_values_cannot_be_changed():
+    content = json.dumps(sealed({"a": 1})).encode()
+    assert unsealed(content) == {"a": 1}
+    for bad in (content.replace(b"1", b"2", 1), b"[1]", b"{}", b"{"):
+        with pytest.raises(ValueError):  # noqa: PT011
+            unsealed(bad)
