@@ -16,7 +16,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str):
-        self.exit(2, f"study: error: {' '.join(message.split())}; see '{self.prog} --help'\n")
+        raise StudyError(f"{message}; see '{self.prog} --help'")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check, _convert, _encoders, _embed, _run, _trials, _verify, _gc, _recommend, _bench, _selftest,
     ):  # fmt: skip
         add(commands)
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         return options.do(options) or 0
     except StudyError as error:
         print(f"study: error: {error}", file=sys.stderr)
