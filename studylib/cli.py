@@ -89,10 +89,11 @@ def _embed(commands) -> None:
     parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("features", nargs="+", help="encoders: see 'study encoders'")
     parser.add_argument("--page", default="{}", help="how pages are drawn: '{resolution: 256}'")
+    parser.add_argument("--keep", action="store_true", help="keep the rows with the results, for other machines")
 
     def do(options):
         from studylib.data import load
-        from studylib.encoders import embed
+        from studylib.encoders import embed, embeddings
         from studylib.files import parse_yaml
         from studylib.render import Page
 
@@ -103,6 +104,8 @@ def _embed(commands) -> None:
         for name in options.features:
             matrix = embed(data, name, page, lambda line: print(line, flush=True)).matrix
             print(f"{name} on {data.name}: {matrix.shape[0]} items, {matrix.shape[1]} dimensions", flush=True)
+            if options.keep:
+                print(f"kept in {embeddings.keep(data, name, page)}", flush=True)
 
     parser.set_defaults(do=do)
 

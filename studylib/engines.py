@@ -9,6 +9,7 @@ crashes takes nobody with it. The name of an engine is a notebook parameter:
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from studylib.store import work_folder
 
 TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again
 FINISHED = "finished"
+FULL = 1 << 20  # bytes left on a disk that is as good as full
 ANSWER = 20  # seconds that a scheduler has to answer
 
 
@@ -141,6 +143,8 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
         return f"failed: {error}"
     if CHILDREN.stopped.is_set() and status != 0:
         return "stopped"
+    if status and shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
+        return f"failed with status {status}: {work}: No space left on device; free some"
     return FINISHED if status == 0 else f"failed with status {status}: {last_line(key)}"
 
 

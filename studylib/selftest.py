@@ -26,31 +26,28 @@ from pathlib import Path
 
 import psutil
 
-from studylib import paths
-from studylib.config import Trial, trial
+from studylib import notebook, paths
+from studylib.config import Trial
 from studylib.data import atomic, planted
 from studylib.errors import StudyError
 
-SEEDS = 3
+SEEDS = 2
 GENERATOR = {
     "d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1, "epochs": 12,
     "validate_every": 1, "targets_per_step": 32, "patience": 99, "beams": 5,
 }  # fmt: skip
-LONGEST = 300  # seconds for one run; a run that hangs has failed
-
-
-def study() -> list[Trial]:
-    """The trials of the small study."""
-    return [
-        trial(data="planted-small", features="random", tokenizer={"codes": 8}, generator=GENERATOR, seed=seed)
-        for seed in range(SEEDS)
-    ]
-
-
+LONGEST = 600  # seconds for one run; a run that hangs has failed
 PARAMETERS = {
     "data": "planted-small", "features": ["random"], "reference": "random", "codes": 8, "seeds": SEEDS,
     "generator": GENERATOR, "jobs": 2,
 }  # fmt: skip
+
+
+def study() -> list[Trial]:
+    """The trials of the small study, as the notebook makes them."""
+    return notebook.check(PARAMETERS, "selftest").trials()
+
+
 RUNNER = "from studylib import selftest, trials; trials.run(selftest.study(), jobs=2, engine={engine!r})"
 NOTEBOOK = (
     "import sys; from pathlib import Path; from studylib import notebook, selftest; "
@@ -68,7 +65,7 @@ def main(moments: int, seed: int, only: str | None = None) -> int:
     failures = 0
     with tempfile.TemporaryDirectory(prefix="study-selftest-") as folder:
         bench = Bench(Path(folder))
-        print(f"undisturbed: {SEEDS} trials in {bench.seconds:.1f} s", flush=True)
+        print(f"undisturbed: {len(study())} trials in {bench.seconds:.1f} s", flush=True)
         for name, kill in ways.items():
             if only in (None, name):
                 problems, finished = [], 0

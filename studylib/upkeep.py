@@ -26,14 +26,15 @@ class Problem:
 
 
 def verify() -> Iterator[Problem]:
-    """All that is wrong with the store, the tables' lists of trials, and the cached embeddings."""
+    """All that is wrong with the store, the tables' lists of trials, and the embeddings kept and cached."""
     store = Store.default()
     yield from _verify_store(store)
     there = set(store.finished())
     for file, keys in used_by_tables().items():
         for key in sorted(keys - there):
             yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
-    for sidecar in sorted((paths.cache_root() / "embeddings").rglob("*.npy.sha256")):
+    roots = (paths.results_root() / "embeddings", paths.cache_root() / "embeddings")
+    for sidecar in sorted(file for root in roots for file in root.rglob("*.npy.sha256")):
         array = sidecar.with_suffix("")
         if not array.exists():
             yield Problem("missing", str(array), "its digest is there without it; it will be computed again")

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studylib import paths
+from studylib.data import load
 from studylib.data.dataset import Dataset
 from studylib.encoders import cache, controls, embeddings, ocr, parts, pictures, registry, weights
 from studylib.encoders.embeddings import Embeddings, embed
@@ -541,3 +543,19 @@ def test_smollm2_from_the_package():
 
 def test_provenance_can_be_written_as_json():
     assert json.loads(json.dumps(embed(shop(), "pixels", progress=quiet).provenance))["encoder"] == "pixels"
+
+
+def test_kept_embeddings_are_taken_where_the_same_would_be_computed(folders, monkeypatch):
+    data = load("Toy")
+    before = embed(data, "pixels")
+    file = embeddings.keep(data, "pixels")
+    assert file.parent == paths.results_root() / "embeddings" / "Toy"
+    monkeypatch.setattr(embeddings, "_encoded", lambda *_: pytest.fail("encoded again"))
+    after = embed(data, "pixels")
+    assert after.matrix.tobytes() == before.matrix.tobytes()
+    assert after.provenance == before.provenance
+    with pytest.raises(pytest.fail.Exception):
+        embed(data, "pixels", Page(resolution=512))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(pytest.fail.Exception):
+        embed(data, "pixels")

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from studylib import paths
 from studylib.data.dataset import Dataset
-from studylib.encoders import cache, weights
+from studylib.encoders import cache, kept, weights
 from studylib.encoders.registry import Encoder, encoder
 from studylib.errors import StudyError
 from studylib.files import check_regular
@@ -85,12 +85,30 @@ def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = pr
     if name.startswith("shuffled:"):
         return _shuffled(embed(data, name.removeprefix("shuffled:"), page, progress), name)
     row = encoder(name)
-    matrix, provenance = _encoded(data, row, page, progress)
-    if row.columns:
-        matrix = np.concatenate([matrix[:, first:last] for first, last in row.columns], axis=1)
+    matrix, provenance = _kept_or_encoded(data, row, page, progress)
     if row.centred:
         matrix = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
     return Embeddings(name, matrix, provenance)
+
+
+def keep(data: Dataset, name: str, page: Page | None = None, progress: Say = print) -> Path:
+    """Encode ``data`` and keep the rows with the results; returns the file.
+
+    Raises:
+        StudyError: as ``embed``; or ``name`` is no encoder of the registry.
+    """
+    return kept.write(data.name, name, *_kept_or_encoded(data, encoder(name), page or Page(), progress))
+
+
+def _kept_or_encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np.ndarray, dict]:
+    settings = identity(row, page)
+    keys = [sha256(settings.encode() + content).hexdigest() for content in _contents(data, row, page)]
+    found = kept.read(data.name, row.name, _of_all(keys), progress)
+    return found or _encoded(data, row, page, keys, progress)
+
+
+def _of_all(keys: list[str]) -> str:
+    return sha256("".join(keys).encode()).hexdigest()
 
 
 def uncached(data: Dataset, name: str, page: Page | None = None) -> Callable[[list[int]], np.ndarray]:
@@ -100,9 +118,9 @@ def uncached(data: Dataset, name: str, page: Page | None = None) -> Callable[[li
     return lambda items: _rows(data, row, page or Page(), model, items)
 
 
-def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np.ndarray, dict]:
-    digest, name, settings = _digest(row), row.raw or row.name, identity(row, page)
-    keys = [sha256(settings.encode() + content).hexdigest() for content in _contents(data, row, page)]
+def _encoded(data: Dataset, row: Encoder, page: Page, keys: list[str], progress: Say) -> tuple[np.ndarray, dict]:
+    """The columns of ``row``, from the cache as far as they are there; one key an item."""
+    digest, name = _digest(row), row.raw or row.name
     model = None
 
     def encode(items: list[int]) -> np.ndarray:
@@ -111,13 +129,15 @@ def _encoded(data: Dataset, row: Encoder, page: Page, progress: Say) -> tuple[np
         return _rows(data, row, page, model, items)
 
     found = cache.rows(paths.cache_root() / "embeddings" / name, keys, encode, f"{name} on {data.name}", progress)
-    provenance = {"encoder": row.name, "weights": digest, "items": sha256("".join(keys).encode()).hexdigest()}
+    provenance = {"encoder": row.name, "weights": digest, "items": _of_all(keys)}
     if row.reads == "pages":
         shrunk = int((found[:, -1] < page.font_size).sum())
         provenance |= {"page": page.model_dump(), "shrunk": shrunk}
         found = found[:, :-1]
         if model is not None and shrunk:
             progress(f"{name} on {data.name}: {shrunk} of {data.n_items} pages drawn in a smaller font to fit")
+    if row.columns:
+        found = np.concatenate([found[:, first:last] for first, last in row.columns], axis=1)
     return found, provenance
 
 
