@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _Parser(prog="study", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
-        _check, _convert, _encoders, _embed, _run, _trials, _verify, _gc, _recommend, _bench, _selftest,
+        _check, _convert, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _bench, _selftest,
     ):  # fmt: skip
         add(commands)
     try:
@@ -138,6 +138,23 @@ def _run(commands) -> None:
         rows = notebook.execute_all(notebooks, [notebook.read_parameters(file) | extra for file in params])
         print(notebook.summary(rows))
         return 1 if any(row.error for row in rows) else 0
+
+    parser.set_defaults(do=do)
+
+
+def _tune(commands) -> None:
+    parser = commands.add_parser("tune", help="train a small grid of SASRec or GRU4Rec and rank it on validation")
+    parser.add_argument("generator", choices=("sasrec", "gru4rec"))
+    parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
+    parser.add_argument("--seed", type=int, default=0, help="of every trial (default 0)")
+    parser.add_argument("--jobs", type=int, default=0, help="trials at a time (default: one per GPU, or else core)")
+
+    def do(options):
+        from studylib import tuning
+
+        table = tuning.tune(options.generator, options.data, options.seed, options.jobs)
+        print(table.to_markdown(index=False))
+        print(f"best on validation: {tuning.winner(table)}")
 
     parser.set_defaults(do=do)
 

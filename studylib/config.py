@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from studylib.errors import StudyError
 from studylib.files import shown
@@ -50,10 +50,19 @@ class TigerSettings(Settings):
     patience: int = Field(6, ge=1, le=10**6)  # validations without a better Recall@10
     beams: int = Field(20, ge=1, le=10_000)
     search: Literal["tree", "free", "exact"] = "tree"
+    architecture: Literal["encoder-decoder", "decoder-only"] = later("encoder-decoder")
+    augmentation: Literal["every", "none"] = later("every")  # every item a target, or a user's last one only
+    user_tokens: int = later(0, ge=0, le=10**6)
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
     compile: bool = later(False)
     devices: int = later(1, ge=1, le=64)  # processes that share one trial's batches
+
+    @model_validator(mode="after")
+    def _one_pass(self):
+        if self.architecture == "decoder-only" and self.training != "one-pass":
+            raise ValueError("a decoder-only generator reads a sequence once: set training to one-pass")
+        return self
 
 
 class ItemKnnSettings(Settings):
@@ -71,7 +80,42 @@ class PopularitySettings(Settings):
     name: Literal["popularity"] = "popularity"
 
 
-GeneratorSettings = Annotated[TigerSettings | ItemKnnSettings | PopularitySettings, Field(discriminator="name")]
+class NextItemSettings(Settings):
+    """What SASRec and GRU4Rec share; see studylib/next_item.py."""
+
+    d_model: int = Field(64, ge=1, le=16384)
+    layers: int = Field(2, ge=1, le=128)
+    history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
+    dropout: float = Field(0.5, ge=0, lt=1)
+    epochs: int = Field(30, ge=1, le=1_000_000)
+    targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
+    targets_per_step: int = Field(256, ge=1, le=10**6)
+    lr: float = Field(2e-3, gt=0, le=10)
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
+    weight_decay: float = Field(0.1, ge=0, le=100)
+    validate_every: int = Field(2, ge=1, le=10**6)  # epochs; always on all validation users
+    patience: int = Field(6, ge=1, le=10**6)  # validations without a better Recall@10
+
+
+class SasrecSettings(NextItemSettings):
+    name: Literal["sasrec"] = "sasrec"
+    heads: int = Field(2, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _heads(self):
+        if self.d_model % self.heads:
+            raise ValueError(f"heads must divide d_model: {self.d_model} is no multiple of {self.heads}")
+        return self
+
+
+class Gru4recSettings(NextItemSettings):
+    name: Literal["gru4rec"] = "gru4rec"
+
+
+GeneratorSettings = Annotated[
+    TigerSettings | ItemKnnSettings | PopularitySettings | SasrecSettings | Gru4recSettings,
+    Field(discriminator="name"),
+]
 
 BUDGETS: dict[str, TigerSettings] = {
     "smoke": TigerSettings(

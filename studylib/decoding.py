@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from studylib.models.tiger import START, Tiger
+from studylib.models.generator import START, Generator
 from studylib.semantic_ids import PrefixTree, SemanticIds
 
 NEVER = float("-inf")
@@ -47,13 +47,14 @@ class Found:
 
 @torch.inference_mode()
 def beam_search(
-    model: Tiger,
+    model: Generator,
     tree: TensorTree,
     histories: Int[Tensor, "users item level"],
     lengths: Int[Tensor, " users"],
     beams: int = 20,
     seen: Int[Tensor, "users seen"] | None = None,
     constrained: bool = True,
+    users: Int[Tensor, " users"] | None = None,
 ) -> tuple[Found, Found | None]:
     """Deterministic beam search for the next item's codes.
 
@@ -63,19 +64,19 @@ def beam_search(
         seen: item ids to leave out of the second answer, filled with -1; None for no second answer.
         constrained: walk only prefixes that exist; otherwise any code may follow, and what is no item's ID is dropped
             at the end (002, Table 8).
+        users: the users' tokens, for a generator that has some.
 
     Returns:
         What was found, and what is found with the seen items left out. The two share every level but the last, so
         that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
-    users, items, levels = histories.shape
-    memory = model.start(model.encode(histories, lengths))
-    mask = model.history_only(lengths, items)
-    nodes = torch.zeros(users, 1, dtype=torch.long, device=histories.device)
-    scores = torch.zeros(users, 1, device=histories.device)
+    rows, _, levels = histories.shape
+    memory = model.read(histories, lengths, users)
+    nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
+    scores = torch.zeros(rows, 1, device=histories.device)
     tokens, past = torch.full_like(nodes, START), None
     for level in range(levels):
-        hidden, past = model.step(tokens, level, memory, mask, past)
+        hidden, past = model.step(tokens, level, memory, past)
         log_p = model.log_probabilities(hidden, level)
         if constrained:
             child, code, exists = tree.children(nodes, level)
@@ -93,7 +94,7 @@ def beam_search(
         nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
         nodes = torch.where(scores > NEVER, nodes, -1)
         tokens = code + model.offsets[level]
-        past = [tuple(_reorder(part, parent, users) for part in layer) for layer in past]
+        past = [tuple(_reorder(part, parent, rows) for part in layer) for layer in past]
     raise AssertionError("a Semantic ID has at least one level")
 
 
@@ -136,23 +137,23 @@ def _finish(tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen:
 
 @torch.inference_mode()
 def score_all(
-    model: Tiger,
+    model: Generator,
     ids: SemanticIds,
     histories: Int[Tensor, "users item level"],
     lengths: Int[Tensor, " users"],
     chunk: int = 512,
+    users: Int[Tensor, " users"] | None = None,
 ) -> Float[Tensor, "users leaf"]:
     """log p of every Semantic ID, exactly: no search, so that search error itself can be measured.
 
     Costs a decoder pass per ID and user: for small catalogues and samples of users.
     """
     codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
-    memory = model.encode(histories, lengths)
-    mask = model.history_only(lengths, histories.shape[1])
+    memory = model.read(histories, lengths, users)
     columns = []
     for part in codes.split(chunk):
         targets = part[None].expand(len(histories), -1, -1)
-        hidden = model.decode(targets, memory, mask)
+        hidden = model.write(targets, memory)
         log_p = [
             model.log_probabilities(hidden[:, :, level], level).gather(-1, targets[:, :, level, None])[..., 0]
             for level in range(ids.levels)

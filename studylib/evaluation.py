@@ -9,7 +9,7 @@ import torch
 from studylib.data.dataset import Split
 from studylib.decoding import Found, TensorTree, beam_search, rank_leaves, score_all
 from studylib.metrics import MISSED, Ranks
-from studylib.models.tiger import Tiger
+from studylib.models.generator import Generator
 from studylib.semantic_ids import SemanticIds
 
 USERS_PER_BATCH = 48
@@ -19,13 +19,14 @@ USERS_PER_BATCH = 48
 class Searcher:
     """A trained generator, its IDs and a way to search: give it histories, it gives leaves of the prefix tree."""
 
-    model: Tiger
+    model: Generator
     ids: SemanticIds
     history: int = 50
     beams: int = 20
     search: str = "tree"
+    user_tokens: np.ndarray | None = None  # by user, for a generator that has user tokens
 
-    def leaves(self, histories: Sequence[np.ndarray]):
+    def leaves(self, histories: Sequence[np.ndarray], of_users: np.ndarray | None = None):
         """Yield ``(users, found, found without seen items)`` for batches of users of about equal history length."""
         device = next(self.model.parameters()).device
         codes = torch.as_tensor(self.ids.codes, device=device)
@@ -34,17 +35,20 @@ class Searcher:
         for users in np.array_split(order, max(1, -(-len(order) // USERS_PER_BATCH))):
             table, lengths = padded([histories[user][-self.history :] for user in users])
             table, lengths = table.to(device), lengths.to(device)
+            tokens = None
+            if self.user_tokens is not None:
+                tokens = torch.as_tensor(self.user_tokens[of_users[users]], device=device)
             seen = torch.as_tensor(_filled([np.unique(histories[user]) for user in users], -1), device=device)
             if self.search == "exact":
-                found = self._exact(tree, codes[table], lengths, seen)
+                found = self._exact(tree, codes[table], lengths, seen, tokens)
             else:
                 found = beam_search(
-                    self.model, tree, codes[table], lengths, self.beams, seen, constrained=self.search == "tree"
+                    self.model, tree, codes[table], lengths, self.beams, seen, self.search == "tree", tokens
                 )
             yield users, *found
 
-    def _exact(self, tree: TensorTree, histories, lengths, seen) -> tuple[Found, Found]:
-        scores = score_all(self.model, self.ids, histories, lengths)
+    def _exact(self, tree: TensorTree, histories, lengths, seen, tokens) -> tuple[Found, Found]:
+        scores = score_all(self.model, self.ids, histories, lengths, users=tokens)
         return rank_leaves(tree, scores, None), rank_leaves(tree, scores, seen)
 
     def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
@@ -52,7 +56,7 @@ class Searcher:
         shape = (2, len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
         target_leaf = self.ids.tree.leaf_of[split.targets]
-        for users, *both in self.leaves(split.histories):
+        for users, *both in self.leaves(split.histories, split.users):
             for row, found in enumerate(both):
                 leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
                 user, slot = np.nonzero(leaves == target_leaf[users][:, None])
@@ -64,9 +68,14 @@ class Searcher:
         first[1, repeated] = MISSED
         return Ranks(first[0], group[0]), Ranks(first[1], group[1])
 
-    def recommend(self, history: np.ndarray, count: int = 10, seen: bool = False) -> list[tuple[int, float]]:
-        """The ``count`` best items with their log-probabilities; items of the history only if ``seen``."""
-        for _, every, unseen in self.leaves([history]):
+    def recommend(
+        self, history: np.ndarray, count: int = 10, seen: bool = False, user: int = 0
+    ) -> list[tuple[int, float]]:
+        """The ``count`` best items with their log-probabilities; items of the history only if ``seen``.
+
+        ``user`` matters only to a generator that has user tokens.
+        """
+        for _, every, unseen in self.leaves([history], np.array([user])):
             found = every if seen else unseen
             ranked = [
                 (int(item), float(score))

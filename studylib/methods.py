@@ -66,6 +66,7 @@ METHODS = {
     "popularity": Method("popularity", "baseline"),
     "item-knn": Method("item-kNN", "baseline"),
     "sasrec": Method("SASRec", "baseline"),
+    "gru4rec": Method("GRU4Rec", "baseline"),
 }
 
 

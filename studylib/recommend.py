@@ -39,7 +39,7 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
     for item in history:
         print(f"  {item:>6}  {data.title(int(item))}")
     print(f"next, by {trial.features} (seed {trial.seed}):")
-    for place, (item, score) in enumerate(searcher.recommend(history, count, seen), 1):
+    for place, (item, score) in enumerate(searcher.recommend(history, count, seen, number), 1):
         bought = "  <- bought" if item == data.test.targets[number] else ""
         print(f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}")
 

@@ -15,6 +15,8 @@ from studylib import checkpoints
 from studylib.accelerate import Arithmetic, Team, compiled
 from studylib.config import TigerSettings
 from studylib.errors import StudyError
+from studylib.models.decoder_only import DecoderOnly
+from studylib.models.generator import Generator
 from studylib.models.tiger import Size, Tiger
 
 ALONE = Team()
@@ -31,6 +33,7 @@ class Batch:
     lengths: Int[Tensor, " rows"]
     targets: Int[Tensor, "rows target"]
     counts: Tensor  # bool [rows, target]: the targets that exist and count here
+    users: Int[Tensor, " rows"]  # numbers of the sequences
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
@@ -38,10 +41,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a user's training sequence; the targets before ``first`` counted in an earlier piece."""
+    """A stretch of a user's training sequence; the targets before ``first`` do not count in it."""
 
     items: np.ndarray
     first: int = 1
+    user: int = 0
 
     @property
     def targets(self) -> int:
@@ -55,12 +59,12 @@ def one_pass_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece
     [([0, 1, 2, 3], 1), ([2, 3, 4, 5], 2)]
     """
     pieces = []
-    for sequence in sequences:
+    for user, sequence in enumerate(sequences):
         done = 1
         while done < len(sequence):
             begin = 0 if done == 1 else max(0, done - (longest + 1) // 2)
             end = min(len(sequence), begin + longest + 1)
-            pieces.append(Piece(sequence[begin:end], done - begin))
+            pieces.append(Piece(sequence[begin:end], done - begin, user))
             done = end
     return pieces
 
@@ -72,10 +76,30 @@ def window_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece]:
     [([0, 1], 1), ([0, 1, 2], 2), ([1, 2, 3], 2)]
     """
     return [
-        Piece(sequence[max(0, end - longest) : end + 1], min(end, longest))
-        for sequence in sequences
+        Piece(sequence[max(0, end - longest) : end + 1], min(end, longest), user)
+        for user, sequence in enumerate(sequences)
         for end in range(1, len(sequence))
     ]
+
+
+def last_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece]:
+    """Only a user's last training item, after at most ``longest`` others: no augmentation (002, Table 6).
+
+    >>> [(p.items.tolist(), p.first) for p in last_pieces([np.arange(4), np.arange(1)], longest=2)]
+    [([1, 2, 3], 2)]
+    """
+    return [
+        Piece(sequence[-longest - 1 :], min(len(sequence) - 1, longest), user)
+        for user, sequence in enumerate(sequences)
+        if len(sequence) > 1
+    ]
+
+
+def pieces_of(settings: TigerSettings, sequences: Sequence[np.ndarray]) -> list[Piece]:
+    """The pieces that these settings train on."""
+    if settings.augmentation == "none":
+        return last_pieces(sequences, settings.history)
+    return (window_pieces if settings.training == "windows" else one_pass_pieces)(sequences, settings.history)
 
 
 def batches(pieces: list[Piece], targets_per_step: int, order: np.random.Generator) -> Iterator[list[Piece]]:
@@ -104,31 +128,35 @@ def collate(pieces: list[Piece], windows: bool) -> Batch:
     for row, piece in enumerate(pieces):
         table[row, : len(piece.items)] = piece.items
     history, place = torch.from_numpy(table), np.arange(1, longest)
+    users = torch.tensor([piece.user for piece in pieces])
     if windows:
         targets = history.gather(1, torch.from_numpy(lengths - 1)[:, None])
         return Batch(
-            history[:, :-1], torch.from_numpy(lengths - 1), targets, torch.ones_like(targets, dtype=torch.bool)
+            history[:, :-1], torch.from_numpy(lengths - 1), targets, torch.ones_like(targets, dtype=torch.bool), users
         )
     counts = (place >= firsts[:, None]) & (place < lengths[:, None])
-    return Batch(history[:, :-1], torch.from_numpy(lengths - 1), history[:, 1:], torch.from_numpy(counts))
+    return Batch(history[:, :-1], torch.from_numpy(lengths - 1), history[:, 1:], torch.from_numpy(counts), users)
 
 
-def loss(model: Tiger, codes: Int[Tensor, "items level"], batch: Batch) -> Tensor:
+def loss(
+    model: Generator, codes: Int[Tensor, "items level"], batch: Batch, user_tokens: Int[Tensor, " users"] | None = None
+) -> Tensor:
     """Mean over the batch's targets of -log p(target's codes | history) / levels."""
     batch = batch.to(codes.device)
-    history, targets = codes[batch.history], codes[batch.targets]
-    memory = model.encode(history, batch.lengths)
-    items = history.shape[1]
-    mask = model.past_only(items, history.device) if model.causal else model.history_only(batch.lengths, items)
-    hidden = model.decode(targets, memory, mask)
+    targets = codes[batch.targets]
+    users = None if user_tokens is None else user_tokens[batch.users]
+    hidden = model.predict(codes[batch.history], batch.lengths, targets, users)
     return model.loss(hidden[batch.counts], targets[batch.counts]) / batch.counts.sum()
 
 
-def build(settings: TigerSettings, levels: tuple[int, ...], seed: int) -> Tiger:
+def build(settings: TigerSettings, levels: tuple[int, ...], seed: int) -> Generator:
     """A freshly initialised generator."""
     torch.manual_seed(seed)
     size = Size(**{name: getattr(settings, name) for name in Size.__dataclass_fields__})
-    return Tiger(levels, size, settings.training == "one-pass", settings.dropout, settings.softmax)
+    if settings.architecture == "decoder-only":
+        return DecoderOnly(levels, size, settings.dropout, settings.softmax, settings.user_tokens)
+    causal = settings.training == "one-pass"
+    return Tiger(levels, size, causal, settings.dropout, settings.softmax, settings.user_tokens)
 
 
 def learning_rate(settings: TigerSettings, step: int, steps: int) -> float:
@@ -140,15 +168,16 @@ def learning_rate(settings: TigerSettings, step: int, steps: int) -> float:
 
 
 def train(
-    model: Tiger,
+    model: Generator,
     codes: Int[Tensor, "items level"],
     sequences: Sequence[np.ndarray],
     settings: TigerSettings,
     seed: int,
-    validate: Callable[[Tiger], float],
+    validate: Callable[[Generator], float],
     log: Callable[[str], None] = print,
     checkpoint: Path | None = None,
     team: Team = ALONE,
+    user_tokens: Int[Tensor, " users"] | None = None,
 ) -> list[dict]:
     """Train ``model`` on ``sequences`` (the training split) and leave it with the best validation epoch's weights.
 
@@ -158,6 +187,7 @@ def train(
         checkpoint: where the state is kept after every epoch; a training that was killed goes on from there and ends
             with the same weights, because every epoch draws from its own seed.
         team: the processes that share this training; every one of them calls this function alike.
+        user_tokens: the token of each sequence's user, for a generator that has some.
 
     Returns:
         One dict an epoch: ``epoch, loss`` and, where it was validated, ``recall@10``.
@@ -167,7 +197,7 @@ def train(
         FloatingPointError: the loss is not finite; nothing is kept of that epoch.
     """
     windows = settings.training == "windows"
-    pieces = (window_pieces if windows else one_pass_pieces)(sequences, settings.history)
+    pieces = pieces_of(settings, sequences)
     if not pieces:
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"
@@ -191,7 +221,7 @@ def train(
             if share := team.share(group):
                 batch = collate(share, windows)
                 with arithmetic.context(codes.device):
-                    value = step_loss(model, codes, batch)
+                    value = step_loss(model, codes, batch, user_tokens)
                 own = int(batch.counts.sum())
                 # The team's gradients are summed: each counts by its part of the batch's targets.
                 part = value if team.size == 1 else value * (own / sum(piece.targets for piece in group))

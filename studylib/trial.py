@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studylib import __version__, accelerate, checkpoints, tokenizers, training
+from studylib import __version__, accelerate, checkpoints, next_item, tokenizers, training
 from studylib.accelerate import Team
-from studylib.config import TigerSettings, Trial
+from studylib.config import NextItemSettings, TigerSettings, Trial
 from studylib.data import Dataset, Split, load
-from studylib.encoders import Embeddings, embed
+from studylib.encoders import Embeddings, cache, embed
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.metrics import Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
+from studylib.models.generator import user_tokens
 from studylib.semantic_ids import SemanticIds
 from studylib.store import FORMAT, Store
 from studylib.trials import index_file, key_of, parse_trial
@@ -72,6 +73,8 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
 
     Only the team's first process evaluates; the others return None.
     """
+    if isinstance(trial.generator, NextItemSettings):
+        return _next_item_outcome(trial, data, work)
     if not isinstance(trial.generator, TigerSettings):
         return _baseline_outcome(trial, data)
     ids = semantic_ids(trial, data)
@@ -79,19 +82,22 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     settings, device = trial.generator, accelerate.device()
     model = training.build(settings, ids.sizes, trial.seed).to(device)
     sample = validation_sample(data.valid, settings.validation_users)
+    by_user = user_tokens(data.users, settings.user_tokens)
 
     def validate(model) -> float:
-        searcher = Searcher(model, ids, settings.history, min(settings.beams, 10))  # as many as Recall@10 needs
+        beams = min(settings.beams, 10)  # as many as Recall@10 needs
+        searcher = Searcher(model, ids, settings.history, beams, user_tokens=by_user)
         return float(searcher.ranks(sample)[0].recall(10).mean())
 
     epochs = training.train(
         model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
         log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors", team=team,
+        user_tokens=None if by_user is None else torch.as_tensor(by_user, device=device),
     )  # fmt: skip
     if not team.first:
         return None
     checkpoints.write(work / "model.safetensors", model.state_dict())
-    every, unseen = Searcher(model, ids, settings.history, settings.beams, settings.search).ranks(data.test)
+    every, unseen = _searcher(model, ids, settings, data).ranks(data.test)
     return Outcome(every, unseen, epochs, ids, provenance(trial, data), accelerate.facts(device, settings))
 
 
@@ -108,12 +114,27 @@ def _baseline_outcome(trial: Trial, data: Dataset) -> Outcome:
     return Outcome(every, unseen, [])
 
 
+def _next_item_outcome(trial: Trial, data: Dataset, work: Path) -> Outcome:
+    """Train SASRec or GRU4Rec; leaves its weights, and its item embeddings for later trials, in ``work``."""
+    settings = trial.generator
+    model = next_item.build(settings, data.n_items, trial.seed).to(accelerate.device())
+    scorer = next_item.Scorer(model, settings.history)
+    epochs = next_item.train(
+        model, data.training, settings, trial.seed, lambda _: float(scorer.ranks(data.valid).recall(10).mean()),
+        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors",
+    )  # fmt: skip
+    checkpoints.write(work / "model.safetensors", model.state_dict())
+    cache.write(work / next_item.EMBEDDINGS, model.items.weight.detach().cpu().numpy())
+    every, unseen = (scorer.ranks(data.test, leave_out) for leave_out in (False, True))
+    return Outcome(every, unseen, epochs)
+
+
 def validation_sample(valid: Split, users: int) -> Split:
     """The same ``users`` users for every trial on a data set, or all of them."""
     if users >= len(valid):
         return valid
     chosen = np.sort(np.random.default_rng(0).permutation(len(valid))[:users])
-    return Split(tuple(valid.histories[user] for user in chosen), valid.targets[chosen])
+    return Split(tuple(valid.histories[user] for user in chosen), valid.targets[chosen], valid.users[chosen])
 
 
 def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
@@ -125,7 +146,12 @@ def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
     ids, settings = semantic_ids(trial, data), trial.generator
     model = training.build(settings, ids.sizes, trial.seed)
     model.load_state_dict(checkpoints.read(work / "model.safetensors")[0])
-    return Searcher(model.eval(), ids, settings.history, settings.beams, settings.search)
+    return _searcher(model.eval(), ids, settings, data)
+
+
+def _searcher(model, ids: SemanticIds, settings: TigerSettings, data: Dataset) -> Searcher:
+    by_user = user_tokens(data.users, settings.user_tokens)
+    return Searcher(model, ids, settings.history, settings.beams, settings.search, by_user)
 
 
 def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
@@ -197,7 +223,10 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> None:
 
 
 def _weights_are_there(trial: Trial, work: Path) -> bool:
-    return not isinstance(trial.generator, TigerSettings) or (work / "model.safetensors").exists()
+    files = ["model.safetensors"] if isinstance(trial.generator, TigerSettings | NextItemSettings) else []
+    if isinstance(trial.generator, NextItemSettings):
+        files.append(next_item.EMBEDDINGS)
+    return all((work / name).exists() for name in files)
 
 
 if __name__ == "__main__":

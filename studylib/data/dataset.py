@@ -20,11 +20,17 @@ LARGEST_PICTURE = 256 << 20  # bytes of a file; a product's picture has a thousa
 class Split:
     """Histories and the item that follows each.
 
-    ``histories``: one int64 array of item ids per user, oldest first; ``targets``: int64 [users].
+    ``histories``: one int64 array of item ids per user, oldest first; ``targets``: int64 [users]; ``users``: their
+    numbers in the data set, by default 0, 1, 2, ...
     """
 
     histories: tuple[np.ndarray, ...]
     targets: np.ndarray
+    users: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.users is None:
+            object.__setattr__(self, "users", np.arange(len(self.histories)))
 
     def __len__(self) -> int:
         return len(self.histories)

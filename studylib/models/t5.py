@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from studylib.models.tiger import BUCKETS, MAX_DISTANCE, START, Tiger
+from studylib.models.generator import START
+from studylib.models.tiger import BUCKETS, MAX_DISTANCE, Tiger
 
 
 def to_t5(model: Tiger):

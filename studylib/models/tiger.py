@@ -15,10 +15,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-START = 0  # the token that starts the decoder and fills the end of short histories
+from studylib.models.generator import START, Generator, padding
+
 BUCKETS, MAX_DISTANCE = 32, 128  # T5's relative positions
 
 
@@ -135,25 +136,23 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x))), (keys, values)
 
 
-class Tiger(nn.Module):
-    """The generator.
+class Tiger(Generator):
+    """The encoder-decoder generator.
 
     Args:
-        levels: codebook size of each level of the Semantic ID.
+        levels, softmax: as in Generator.
         size: width and depth.
         causal: the encoder is causal between items (one-pass training); False is T5's bidirectional encoder.
         dropout: everywhere T5 has it.
-        softmax: ``"level"``, one softmax over a level's own codes, or ``"vocabulary"``, one over all tokens (T5's).
+        user_tokens: size of the table of user tokens, one of which stands before the history; 0 for none.
     """
 
-    def __init__(self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax="level"):
-        super().__init__()
-        self.levels, self.size, self.causal, self.softmax = tuple(levels), size, causal, softmax
-        offsets = torch.tensor([0, *levels]).cumsum(0) + 1
-        self.register_buffer("offsets", offsets[:-1], persistent=False)
-        self.vocabulary = int(offsets[-1])
-        self.embedding = nn.Embedding(self.vocabulary, size.d_model)
-        self.head = nn.Linear(size.d_model, self.vocabulary, bias=False)
+    def __init__(
+        self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax: str = "level",
+        user_tokens: int = 0,
+    ):  # fmt: skip
+        super().__init__(levels, size.d_model, softmax)
+        self.size, self.causal = size, causal
         self.encoder_positions = nn.Embedding(BUCKETS, size.heads)
         self.decoder_positions = nn.Embedding(BUCKETS, size.heads)
         self.encoder = nn.ModuleList(EncoderLayer(size, dropout) for _ in range(size.encoder_layers))
@@ -161,6 +160,7 @@ class Tiger(nn.Module):
         self.encoder_norm, self.decoder_norm = RMSNorm(size.d_model), RMSNorm(size.d_model)
         self.dropout = Dropout(dropout)
         self._initialise()
+        self.add_users(user_tokens)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -182,21 +182,36 @@ class Tiger(nn.Module):
     # -- reading the history -----------------------------------------------------------------------------------
 
     def encode(
-        self, codes: Int[Tensor, "batch item level"], lengths: Int[Tensor, " batch"] | None = None
+        self,
+        codes: Int[Tensor, "batch item level"],
+        lengths: Int[Tensor, " batch"] | None = None,
+        users: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch token d_model"]:
         """Encode histories, oldest item first, filled at the end; ``lengths`` (items) is needed if not causal."""
-        _, items, levels = codes.shape
-        positions = torch.arange(items * levels, device=codes.device)
+        items = codes.shape[1]
+        x = self.embedding((codes + self.offsets).flatten(1))
+        if self.users is not None:
+            x = torch.cat([self.users(users)[:, None], x], 1)
+        positions = torch.arange(x.shape[1], device=codes.device)
         bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
         if self.causal:
-            item = positions // levels
+            item = self._item_of(positions)
             bias = bias.masked_fill(item[None, :] > item[:, None], -math.inf)
         elif lengths is not None:
-            bias = bias + _padding(lengths * levels, items * levels)
-        x = self.dropout(self.embedding((codes + self.offsets).flatten(1)))
+            bias = bias + self.history_only(lengths, items)
+        x = self.dropout(x)
         for layer in self.encoder:
             x = layer(x, bias)
         return self.dropout(self.encoder_norm(x))
+
+    def _item_of(self, positions: Tensor) -> Tensor:
+        """The item that an encoder position belongs to; -1 for the user token."""
+        return torch.div(positions - self._before, len(self.levels), rounding_mode="floor")
+
+    @property
+    def _before(self) -> int:
+        """Tokens before the history's first."""
+        return int(self.users is not None)
 
     # -- writing the target ----------------------------------------------------------------------------------
 
@@ -207,65 +222,58 @@ class Tiger(nn.Module):
 
         ``mask`` is added to the cross-attention logits: see ``past_only`` and ``history_only``.
         """
+        return self._decode(targets, self.start(memory), mask)
+
+    def _decode(self, targets: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None) -> Tensor:
         start = torch.full_like(targets[..., :1], START)
         tokens = torch.cat([start, (targets + self.offsets)[..., :-1]], -1)
         positions = torch.arange(targets.shape[-1], device=targets.device)
         bias = position_bias(self.decoder_positions, positions, positions, bidirectional=False)
         bias = bias.masked_fill(positions[None, :] > positions[:, None], -math.inf)
         x = self.dropout(self.embedding(tokens))
-        for layer in self.decoder:
-            x, _ = layer(x, bias, layer.cross.keys_values(memory), mask)
+        for layer, keys_values in zip(self.decoder, memory, strict=True):
+            x, _ = layer(x, bias, keys_values, mask)
         return self.dropout(self.decoder_norm(x))
 
     def past_only(self, items: int, device=None) -> Float[Tensor, "queries tokens"]:
         """One-pass mask: target n (the item after item n of the history) sees items 0..n."""
-        levels = len(self.levels)
-        item = torch.arange(items * levels, device=device) // levels
-        return torch.zeros(items * levels, items * levels, device=device).masked_fill(
-            item[None, :] > item[:, None], -math.inf
-        )
+        query = torch.arange(items * len(self.levels), device=device) // len(self.levels)
+        item = self._item_of(torch.arange(self._before + items * len(self.levels), device=device))
+        seen = torch.zeros(len(query), len(item), device=device)
+        return seen.masked_fill(item[None, :] > query[:, None], -math.inf)
 
     def history_only(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch 1 1 tokens"]:
         """Mask of the filling behind histories of ``lengths`` items."""
-        return _padding(lengths * len(self.levels), items * len(self.levels))
-
-    def log_probabilities(self, hidden: Float[Tensor, "... d_model"], level: int) -> Float[Tensor, "... code"]:
-        """log p(code | what came before) over the codes of ``level``."""
-        first, last = int(self.offsets[level]), int(self.offsets[level]) + self.levels[level]
-        if self.softmax == "level":
-            return torch.log_softmax(nn.functional.linear(hidden, self.head.weight[first:last]), -1)
-        return torch.log_softmax(self.head(hidden), -1)[..., first:last]
-
-    def loss(self, hidden: Float[Tensor, "target level d_model"], targets: Int[Tensor, "target level"]) -> Tensor:
-        """Sum over targets of the mean over levels of -log p(code)."""
-        total = hidden.new_zeros(())
-        for level in range(len(self.levels)):
-            if self.softmax == "level":
-                first = int(self.offsets[level])
-                logits = nn.functional.linear(hidden[:, level], self.head.weight[first : first + self.levels[level]])
-                total = total + nn.functional.cross_entropy(logits, targets[:, level], reduction="sum")
-            else:
-                token = targets[:, level] + self.offsets[level]
-                total = total + nn.functional.cross_entropy(self.head(hidden[:, level]), token, reduction="sum")
-        return total / len(self.levels)
-
-    # -- one code at a time, for search -------------------------------------------------------------------------
+        levels = len(self.levels)
+        return padding(self._before + lengths * levels, self._before + items * levels)
 
     def start(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each decoder layer's keys and values of the history, computed once a user."""
         return [layer.cross.keys_values(memory) for layer in self.decoder]
 
-    def step(self, tokens: Int[Tensor, "batch beam"], level: int, memory, mask, past):
-        """Hidden state after one more token of each beam, and the grown self-attention memory.
+    # -- what others call -------------------------------------------------------------------------------------
 
-        ``past``: per layer (keys, values) with batch and beam folded, None at the start.
-        """
+    def predict(self, history, lengths, targets, users=None):
+        memory, items = self.encode(history, lengths, users), history.shape[1]
+        mask = self.past_only(items, history.device) if self.causal else self.history_only(lengths, items)
+        return self.decode(targets, memory, mask)
+
+    def read(self, history, lengths, users=None):
+        """The decoder layers' keys and values, and the mask of the filling."""
+        memory = self.start(self.encode(history, lengths, users))
+        return memory, self.history_only(lengths, history.shape[1])
+
+    def write(self, targets, memory):
+        return self._decode(targets, *memory)
+
+    def step(self, tokens, level, memory, past):
+        keys_values, mask = memory
         positions = torch.arange(level + 1, device=tokens.device)
         bias = position_bias(self.decoder_positions, positions[-1:], positions, bidirectional=False)
         x = self.embedding(tokens)[:, :, None]
         grown = []
         for number, layer in enumerate(self.decoder):
-            x, kept = layer(x, bias, memory[number], mask, past[number] if past else None)
+            x, kept = layer(x, bias, keys_values[number], mask, past[number] if past else None)
             grown.append(kept)
         return self.decoder_norm(x)[:, :, 0], grown
 
@@ -288,8 +296,3 @@ def position_bias(
     ).long().clamp(max=buckets - exact - 1)
     bucket = bucket + torch.where(distance < exact, distance, far)
     return table(bucket).permute(2, 0, 1)[None]
-
-
-def _padding(lengths: Int[Tensor, " batch"], longest: int) -> Bool[Tensor, "batch 1 1 longest"]:
-    outside = torch.arange(longest, device=lengths.device)[None, :] >= lengths[:, None]
-    return torch.zeros(outside.shape, device=lengths.device).masked_fill(outside, -math.inf)[:, None, None]

@@ -1,0 +1,107 @@
+"""What every generator has in common: tokens of codes, one softmax a level, and the five calls that others make.
+
+Training calls ``predict``; search calls ``read`` once a history and ``step`` once a level; exact scoring calls ``read``
+and ``write``. What ``read`` returns is the generator's own business.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+START = 0  # the token that starts the decoder and fills the end of short histories
+
+
+class Generator(nn.Module):
+    """A model that writes the codes of the next item.
+
+    Args:
+        levels: codebook size of each level of the Semantic ID.
+        d_model: width of the token embeddings and of the hidden states.
+        softmax: ``"level"``, one softmax over a level's own codes, or ``"vocabulary"``, one over all tokens (T5's).
+    """
+
+    def __init__(self, levels: Sequence[int], d_model: int, softmax: str):
+        super().__init__()
+        self.levels, self.softmax = tuple(levels), softmax
+        offsets = torch.tensor([0, *levels]).cumsum(0) + 1
+        self.register_buffer("offsets", offsets[:-1], persistent=False)
+        self.vocabulary = int(offsets[-1])
+        self.embedding = nn.Embedding(self.vocabulary, d_model)
+        self.head = nn.Linear(d_model, self.vocabulary, bias=False)
+        self.users: nn.Embedding | None = None
+
+    def add_users(self, tokens: int) -> None:
+        """A table of user tokens, the last parameters to be made, so that without them nothing else changes."""
+        if tokens:
+            self.users = nn.Embedding(tokens, self.embedding.embedding_dim)
+
+    @abstractmethod
+    def predict(
+        self,
+        history: Int[Tensor, "batch item level"],
+        lengths: Int[Tensor, " batch"],
+        targets: Int[Tensor, "batch target level"],
+        users: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch target level d_model"]:
+        """Hidden states from which the targets' codes are predicted, for training.
+
+        One target a row follows its whole history; as many targets as items follow one item more each (one pass).
+        """
+
+    @abstractmethod
+    def read(self, history: Tensor, lengths: Tensor, users: Tensor | None = None) -> Any:
+        """All that search needs of histories (oldest item first, filled at the end), computed once."""
+
+    @abstractmethod
+    def write(
+        self, targets: Int[Tensor, "batch target level"], memory: Any
+    ) -> Float[Tensor, "batch target level d_model"]:
+        """Hidden states of given targets, all of them after the whole history."""
+
+    @abstractmethod
+    def step(self, tokens: Int[Tensor, "batch beam"], level: int, memory: Any, past: list | None):
+        """Hidden state [batch, beam, d_model] after one more token of each beam, and the grown memory of the beams.
+
+        ``past``: per layer (keys, values) with batch and beam folded, None at the start.
+        """
+
+    def log_probabilities(self, hidden: Float[Tensor, "... d_model"], level: int) -> Float[Tensor, "... code"]:
+        """log p(code | what came before) over the codes of ``level``."""
+        first, last = int(self.offsets[level]), int(self.offsets[level]) + self.levels[level]
+        if self.softmax == "level":
+            return torch.log_softmax(nn.functional.linear(hidden, self.head.weight[first:last]), -1)
+        return torch.log_softmax(self.head(hidden), -1)[..., first:last]
+
+    def loss(self, hidden: Float[Tensor, "target level d_model"], targets: Int[Tensor, "target level"]) -> Tensor:
+        """Sum over targets of the mean over levels of -log p(code)."""
+        total = hidden.new_zeros(())
+        for level in range(len(self.levels)):
+            if self.softmax == "level":
+                first = int(self.offsets[level])
+                logits = nn.functional.linear(hidden[:, level], self.head.weight[first : first + self.levels[level]])
+                total = total + nn.functional.cross_entropy(logits, targets[:, level], reduction="sum")
+            else:
+                token = targets[:, level] + self.offsets[level]
+                total = total + nn.functional.cross_entropy(self.head(hidden[:, level]), token, reduction="sum")
+        return total / len(self.levels)
+
+
+def user_tokens(names: Sequence[str], tokens: int) -> Int[np.ndarray, " users"] | None:
+    """Every user's token: a hash of the name into a fixed number of tokens (TIGER; 002, Table 4); None without any.
+
+    >>> user_tokens(["u1", "u2"], 1).tolist()
+    [0, 0]
+    """
+    return np.array([crc32(name.encode()) % tokens for name in names], dtype=np.int64) if tokens else None
+
+
+def padding(lengths: Int[Tensor, " batch"], longest: int) -> Float[Tensor, "batch 1 1 longest"]:
+    """Added to attention logits: minus infinity at the filling behind ``lengths`` tokens."""
+    outside = torch.arange(longest, device=lengths.device)[None, :] >= lengths[:, None]
+    return torch.zeros(outside.shape, device=lengths.device).masked_fill(outside, -torch.inf)[:, None, None]
