@@ -1,5 +1,6 @@
 """Notebooks as documents, their parameters, and every one of them at the smallest scale through papermill itself."""
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -124,7 +125,23 @@ def test_broken_params_files(tmp_path, content, complaint):
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(StudyError, match="no such notebook"):
+    with pytest.raises(StudyError, match="no such file; choose one of notebooks"):
         notebook.execute(Path("nowhere.ipynb"), {}, tmp_path)
     with pytest.raises(StudyError, match=r"nowhere.yaml: no such file.*params"):
         notebook.read_parameters(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    "text", ["'); import os; os.abort() #", '"""\nraise SystemExit', "\\'; 1/0", "{1/0}", "\x00\n1/0"]
+)
+def test_a_parameter_cannot_run_code(text):
+    """Papermill writes parameters into a cell as source: whatever they hold, they are read back as plain values."""
+    from papermill.translators import PythonTranslator
+
+    given = {"data": text, "features": [text], "generator": {text: text}}
+    tree = ast.parse(PythonTranslator.codify(given))
+    found = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)}
+    assert len(found) == len(tree.body)
+    assert found == given
+    with pytest.raises(StudyError, match="unknown parameter"):
+        notebook.check({text: 1}, "here")
