@@ -119,9 +119,17 @@ class Garbage:
 
 
 def garbage() -> Iterator[Garbage]:
-    """Trials that no table uses, work folders without a finished trial, and partial files older than a day."""
-    store, used = Store.default(), set().union(*used_by_tables().values())
-    unused = [key for key in store.finished() if key not in used]
+    """Trials that no table uses, work folders without a finished trial, and partial files older than a day.
+
+    A data set none of whose tables has a list of trials yet keeps all of them: nothing says that they are not needed.
+    """
+    store, lists = Store.default(), used_by_tables()
+    used, listed = set().union(*lists.values()), {file.parent.name for file in lists}
+    unused = [
+        record["key"]
+        for record in store.records()
+        if record["key"] not in used and Path(record["trial"]["data"]).name in listed
+    ]
     for key in unused:
         yield _garbage(store.folder(key), "no table uses this trial")
     kept = set(store.finished()) - set(unused)

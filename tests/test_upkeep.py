@@ -153,6 +153,13 @@ def test_gc_removes_what_no_table_uses_and_asks_first(finished, capsys, monkeypa
     assert not partial.exists()
 
 
+def test_gc_keeps_the_trials_of_a_data_set_without_lists(finished, capsys):
+    (paths.results_of("Toy") / "table_2.trials.json").unlink()
+    assert main(["gc", "--yes"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    assert Store.default().record(finished["key"]) is not None
+
+
 def test_a_table_names_its_trials(finished, folders):
     import pandas as pd
 
