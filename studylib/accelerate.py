@@ -48,10 +48,6 @@ class Team:
         """This process's part of a batch; may be empty when the batch is small."""
         return pieces[self.rank :: self.size]
 
-    def wait(self) -> None:
-        if self.size > 1:
-            distributed.barrier()
-
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Each gradient becomes the sum over the team."""
         if self.size == 1:

@@ -48,16 +48,21 @@ def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
 
 
 def keep(
-    file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict, history: list, spent: float
-) -> None:
-    """Write weights, best weights, the optimiser's moments, the epochs and CPU seconds so far; None keeps nothing."""
+    file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict, history: list,
+    spent: float, scaler: torch.amp.GradScaler | None = None,
+) -> None:  # fmt: skip
+    """Write weights, best weights, the optimiser's moments, the loss scale, the epochs and CPU seconds so far.
+
+    None keeps nothing.
+    """
     if file is None:
         return
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{number}/{name}": value for name, value in state.items()}
-    write(file, tensors, history=json.dumps(history), cpu_seconds=repr(spent))
+    scale = json.dumps(scaler.state_dict() if scaler else {})
+    write(file, tensors, history=json.dumps(history), cpu_seconds=repr(spent), scaler=scale)
 
 
 def seconds(file: Path | None) -> float:
@@ -70,7 +75,10 @@ def seconds(file: Path | None) -> float:
         return 0.0  # restore will say so
 
 
-def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict) -> list:
+def restore(
+    file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict,
+    scaler: torch.amp.GradScaler | None = None,
+) -> list:  # fmt: skip
     """Put the state back, ``best`` included; returns the epochs so far, none if there is no readable checkpoint."""
     if file is None or not file.exists():
         return []
@@ -92,4 +100,6 @@ def restore(file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Op
     model.load_state_dict(parts["model"])
     best.update(parts["best"])
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    if scaler:
+        scaler.load_state_dict(json.loads(facts["scaler"]))
     return json.loads(facts["history"])

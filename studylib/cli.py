@@ -260,13 +260,19 @@ def _bench(commands) -> None:
     parser.add_argument("--index", type=Path, help="a Semantic-ID index; by default random IDs of 4 levels of 256")
     parser.add_argument("--seconds", type=float, default=60, help="bound of the whole run (default 60)")
     parser.add_argument("--encoders", default="minilm,ppocr-v6,efficientnet-lite0,pixels", help="for 'encode'")
+    parser.add_argument("--items", default="", help="for 'tokenize': a table by size, '10000,100000,1000000'")
+    parser.add_argument("--tokenizers", default="residual-kmeans", help="for that table (default residual-kmeans)")
 
     def do(options):
         # Set before torch is imported, which reads it once.
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
         from studylib import bench
 
-        print(json.dumps(bench.run(options.what, options.data_set, options.index, options.seconds, options.encoders)))
+        found = bench.run(
+            options.what, options.data_set, options.index, options.seconds, options.encoders, options.items,
+            options.tokenizers,
+        )  # fmt: skip
+        print(json.dumps(found))
 
     parser.set_defaults(do=do)
 

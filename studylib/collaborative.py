@@ -7,7 +7,7 @@ from studylib import paths
 from studylib.config import NextItemSettings, Trial
 from studylib.data import Dataset
 from studylib.encoders import cache
-from studylib.engines import FINISHED, run_trial
+from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.next_item import EMBEDDINGS
 from studylib.store import Store, work_folder
@@ -36,7 +36,7 @@ def item_embeddings(trial: Trial, data: Dataset) -> Float[np.ndarray, "items d_m
         print(f"no item embeddings of {trial.generator.name} {key} on this machine: training it", flush=True)
         outcome = run_trial(key, trial.model_dump_json(), str(root.resolve()))
         matrix = cache.read(file)
-        if outcome != FINISHED or matrix is None:
+        if outcome not in (FINISHED, ELSEWHERE) or matrix is None:
             raise StudyError(f"{key}: {outcome}")
     if matrix.shape != (data.n_items, trial.generator.d_model):
         raise StudyError(f"{file}: shape {matrix.shape}, expected {(data.n_items, trial.generator.d_model)}; remove it")

@@ -11,18 +11,25 @@ from studylib.settings import Settings, checked, later
 
 
 class TokenizerSettings(Settings):
-    """Residual k-means over projected, normalised embeddings (000, section 4.1.2: L 3, K 256, d 128).
+    """How projected, normalised embeddings become codes (000, section 4.1.2: L 3, K 256, d 128).
 
     ``none``: the IDs are ready (``index:``), or the trial is a baseline that has none.
     """
 
-    name: Literal["residual-kmeans", "none"] = "residual-kmeans"
+    name: Literal["residual-kmeans", "r-vq", "rq-vae", "opq", "balanced-kmeans", "none"] = "residual-kmeans"
     levels: int = Field(3, ge=1, le=16)
     codes: int = Field(256, ge=2, le=65536)
     dims: int = Field(128, ge=2, le=65536)
-    iterations: int = Field(25, ge=1, le=10_000)
+    iterations: int = Field(25, ge=1, le=10_000)  # of k-means and OPQ; passes over the items of R-VQ and RQ-VAE
     normalise_residuals: bool = False  # 002: "Residuals are normalized (RK-Means, R-VQ)"
-    collisions: Literal["dedup", "none"] = "dedup"
+    collisions: Literal["dedup", "sinkhorn", "matching", "none"] = "dedup"
+    collapse: float = later(0.1, ge=0, le=1)  # least share of level 1's codes in use; less is an error
+    update: Literal["ema", "gradient"] = later("ema")  # R-VQ: moving averages, or Adam
+    decay: float = later(0.95, ge=0, lt=1)  # R-VQ: of the moving averages, a batch
+    lr: float = later(1e-3, gt=0, le=10)  # R-VQ by gradient, RQ-VAE; 002 takes 1e-3
+    batch: int = later(512, ge=1, le=10**6)  # R-VQ, RQ-VAE: items
+    latent: int = later(64, ge=1, le=65536)  # RQ-VAE: width of what is quantised
+    hidden: int = later(256, ge=1, le=65536)  # RQ-VAE: width of the MLPs' hidden layer
 
 
 class TigerSettings(Settings):
@@ -81,7 +88,10 @@ class PopularitySettings(Settings):
 
 
 class NextItemSettings(Settings):
-    """What SASRec and GRU4Rec share; see studylib/next_item.py."""
+    """What SASRec and GRU4Rec share; see studylib/next_item.py.
+
+    The defaults are the first point of the grids in studylib/tuning.py, which were not run to their end yet.
+    """
 
     d_model: int = Field(64, ge=1, le=16384)
     layers: int = Field(2, ge=1, le=128)
@@ -110,6 +120,7 @@ class SasrecSettings(NextItemSettings):
 
 class Gru4recSettings(NextItemSettings):
     name: Literal["gru4rec"] = "gru4rec"
+    layers: int = Field(1, ge=1, le=128)
 
 
 GeneratorSettings = Annotated[

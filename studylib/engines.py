@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition, Event
+from threading import Condition, Event, Lock
 
 from pydantic import Field
 
@@ -26,11 +26,14 @@ from studylib.config import Trial
 from studylib.errors import StudyError
 from studylib.files import read_yaml, write_bytes
 from studylib.settings import Settings, checked
-from studylib.store import work_folder
 
 TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again
-FINISHED = "finished"
+FINISHED, ELSEWHERE = "finished", "finished by another runner"
+BAD_INPUT, FOUND = 2, 3  # exit statuses of a trial: it complained in one line; it found itself finished
+FOLDER = "STUDY_FOLDER"  # the runner's working folder, in the environment of its workers
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 FULL = 1 << 20  # bytes left on a disk that is as good as full
+MANY = 1000
 ANSWER = 20  # seconds that a scheduler has to answer
 
 
@@ -84,9 +87,12 @@ class Children:
     def run(self, command: list[str], log: Path, environment: dict[str, str]) -> int:
         """Exit status of ``command``, whose output is appended to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
+        folder = environment.get(FOLDER)
         with (
             log.open("ab") as out,
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment) as process,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, cwd=folder
+            ) as process,
         ):
             self._running.add(process)
             try:
@@ -104,68 +110,75 @@ class Children:
 
 CHILDREN = Children()
 _gpus: Gpus | None = None
+_gpus_lock = Lock()  # several workers of one process ask at once, and two pools would lend a GPU twice
 
 
 def gpus() -> Gpus:
     """The one pool of this process."""
     global _gpus
-    _gpus = _gpus or Gpus.found()
-    return _gpus
+    with _gpus_lock:
+        _gpus = _gpus or Gpus.found()
+        return _gpus
 
 
 def study_environment() -> dict[str, str]:
-    """The variables that say where data, results and caches are; workers elsewhere are told the same."""
+    """What a worker elsewhere must be told: where data, results and caches are, and what relative paths start from."""
     roots = {"DATA": paths.data_root, "MODELS": paths.models_root, "CACHE": paths.cache_root}
     roots |= {"RESULTS": paths.results_root, "FIGURES": paths.figures_root}
     found = {name: value for name, value in os.environ.items() if name.startswith("STUDY_")}
-    return found | {f"STUDY_{name}": str(root().resolve()) for name, root in roots.items()}
+    return found | {f"STUDY_{name}": str(root().resolve()) for name, root in roots.items()} | {FOLDER: os.getcwd()}
 
 
 def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | None = None) -> str:
-    """Run one trial in a process of its own; returns how it ended: ``FINISHED`` or the reason why not.
+    """Run one trial in a process of its own; returns how it ended: ``FINISHED``, ``ELSEWHERE``, or why not.
 
-    Called by an engine's worker, perhaps on another machine; ``environment`` is ``study_environment()`` of the runner.
+    Called by an engine's worker, perhaps on another machine and beside other runners' trials: ``environment`` is
+    ``study_environment()`` of the runner, and goes to the trial's process alone.
     """
-    os.environ.update(environment or {})
-    work, devices = work_folder(key), Trial.model_validate_json(trial).generator.model_dump().get("devices", 1)
+    environment = environment or study_environment()
+    work = Path(environment["STUDY_CACHE"]) / "trials" / key
+    log, devices = work / "log.txt", Trial.model_validate_json(trial).generator.model_dump().get("devices", 1)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
     command = [sys.executable, *launcher, "-m", "studylib.trial", str(work), store]
-    fixed = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     status = 0
     try:
         write_bytes(work / "trial.json", trial.encode())
         with gpus().lend(devices) as own:
             for _ in range(TRIES):
-                status = CHILDREN.run(command, work / "log.txt", os.environ | fixed | own)
-                if status in (0, 2) or CHILDREN.stopped.is_set():
+                status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | own)
+                # torchrun gives 1 for whatever became of its processes; a complaint is the last line in the log then.
+                complained = status == BAD_INPUT or (devices > 1 and reason(log).startswith("error: "))
+                if status in (0, FOUND) or complained or CHILDREN.stopped.is_set():
                     break
     except (OSError, StudyError) as error:
         return f"failed: {error}"
-    if CHILDREN.stopped.is_set() and status != 0:
+    if status in (0, FOUND):
+        return FINISHED if status == 0 else ELSEWHERE
+    if CHILDREN.stopped.is_set():
         return "stopped"
-    if status and shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
+    if shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
         return f"failed with status {status}: {work}: No space left on device; free some"
-    return FINISHED if status == 0 else f"failed with status {status}: {last_line(key)}"
+    return f"failed with status {status}: {reason(log)}"
 
 
 def run_embedding(data: str, features: str, page: str, environment: dict[str, str]) -> str:
     """Fill the cache with the embeddings of a data set, in a process of its own; as ``run_trial``."""
-    os.environ.update(environment)
-    log = paths.cache_root() / "embeddings" / "logs" / f"{Path(data).name}.{Path(features).name}.txt".replace(":", ".")
-    with gpus().lend(1) as own:
-        command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
-        status = CHILDREN.run(command, log, os.environ | own)
-    return FINISHED if status == 0 else f"failed with status {status}: {last_of(log)}"
+    name = f"{Path(data).name}.{Path(features).name}.txt".replace(":", ".")
+    log = Path(environment["STUDY_CACHE"]) / "embeddings" / "logs" / name
+    command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
+    try:
+        with gpus().lend(1) as own:
+            status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | own)
+    except (OSError, StudyError) as error:
+        return f"failed: {error}"
+    return FINISHED if status == 0 else f"failed with status {status}: {reason(log)}"
 
 
-def last_line(key: str) -> str:
-    """The last line of a trial's log."""
-    return last_of(work_folder(key) / "log.txt")
-
-
-def last_of(file: Path) -> str:
-    lines = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
-    return lines[-1][:300] if lines else "no log"
+def reason(log: Path) -> str:
+    """What a log says of a failure: its last complaint, or else its last line."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    complaints = [line for line in lines if line.startswith(("error: ", "study: error: "))]
+    return (complaints or lines or ["no log"])[-1][:300]
 
 
 # -- engines ---------------------------------------------------------------------------------------------------------
@@ -222,14 +235,21 @@ def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
         finally:
             pool.shutdown(cancel_futures=True)
         return
-    if not ("://" in name or name.endswith((".yaml", ".yml"))):
-        raise StudyError(f"engine {name!r}: write '' for this machine, tcp://host:port, or a .yaml file for Slurm")
+    check_name(name)
     try:
         import distributed  # noqa: F401
     except ImportError:
         raise StudyError(f"engine {name}: dask is not installed; pip install -e '.[cluster]'") from None
     with _dask(name) if "://" in name else _slurm(Path(name)) as engine:
         yield engine
+
+
+def check_name(name: str) -> None:
+    """Raise StudyError if no engine can have that name."""
+    if name.endswith((".yaml", ".yml")):
+        checked(SlurmSettings, read_yaml(settings_file(Path(name))))
+    elif name and "://" not in name:
+        raise StudyError(f"engine {name!r}: write '' for this machine, tcp://host:port, or a .yaml file for Slurm")
 
 
 @contextmanager
@@ -253,9 +273,14 @@ def _slurm(file: Path) -> Iterator[Engine]:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise StudyError(f"engine {file}: dask-jobqueue is not installed; pip install -e '.[cluster]'") from None
+    import dask
     from distributed import Client
 
-    settings = checked(SlurmSettings, read_yaml(file))
+    settings = checked(SlurmSettings, read_yaml(settings_file(file)))
+    if not shutil.which("sbatch"):
+        raise StudyError(f"engine {file}: there is no sbatch on this machine; run this on a login node of the cluster")
+    # A trial that is longer than a job's walltime goes on in the next; Dask would give it up after three.
+    dask.config.set({"distributed.scheduler.allowed-failures": MANY})
     with SLURMCluster(
         queue=settings.queue, account=settings.account, cores=1, job_cpu=settings.cores, processes=1,
         memory=settings.memory, walltime=settings.walltime, job_extra_directives=list(settings.directives),
@@ -265,6 +290,11 @@ def _slurm(file: Path) -> Iterator[Engine]:
         # adapt, because a job that Slurm cancels is then replaced; scale() would wait for it for ever
         cluster.adapt(minimum=settings.jobs, maximum=settings.jobs)
         yield _of_client(client, str(file), settings.jobs)
+
+
+def settings_file(file: Path) -> Path:
+    """``file`` as given, or below the repository: a notebook in JupyterLab starts in its own folder."""
+    return file if file.exists() or not (paths.ROOT / file).exists() else paths.ROOT / file
 
 
 def _of_client(client, name: str, slots: int = 0) -> Engine:

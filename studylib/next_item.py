@@ -20,8 +20,15 @@ from studylib.metrics import Ranks
 from studylib.models.baselines import full_ranks
 from studylib.models.sequential import Gru4rec, NextItemModel, Sasrec
 from studylib.training import (
-    Batch, batches, collate, finished, learning_rate, one_pass_pieces, planned_epochs, validated,
-)  # fmt: skip
+    Batch,
+    batches,
+    collate,
+    finished,
+    learning_rate,
+    one_pass_pieces,
+    planned_epochs,
+    validated,
+)
 
 EMBEDDINGS = "item_embeddings.npy"  # beside a finished trial's weights: float32 [items, d_model], with .sha256
 

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import Field, field_validator, model_validator
 
 from studylib import paths, trials
 from studylib.config import BUDGETS, Trial, trial
+from studylib.data.registry import find
+from studylib.engines import check_name
 from studylib.errors import StudyError
-from studylib.files import check_regular, read_yaml, shown
+from studylib.files import check_regular, check_writable, read_yaml, shown
 from studylib.settings import Settings, checked
 
 
@@ -117,6 +120,10 @@ def read_parameters(file: Path) -> dict:
         StudyError: no such file, not YAML, or a parameter that no notebook takes.
     """
     given = read_yaml(Path(file))
+    if given.get("engine"):  # a file may come from anywhere, and an engine runs commands
+        raise StudyError(
+            f"{file}: 'engine' is not taken from a file; give --cluster or --slurm, or write it in the cell"
+        )
     check(given, str(file))
     return given
 
@@ -191,9 +198,20 @@ def ready(notebook: Path, given: dict) -> dict:
 
     check_regular(notebook, "choose one of notebooks/*.ipynb")
     parameters_checked = check(given, "parameters")
-    takes = papermill.inspect_notebook(str(notebook))
+    try:
+        takes = papermill.inspect_notebook(str(notebook))
+    except (ValueError, OSError, KeyError, AttributeError) as error:
+        raise StudyError(
+            f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
+        ) from None
     if "features" in takes:
         parameters_checked.trials()
+        if parameters_checked.train:
+            find(parameters_checked.data)
+            check_name(parameters_checked.engine)
+    if "datasets" in takes:
+        for name in parameters_checked.datasets:
+            find(name)
     return {name: value for name, value in given.items() if name in takes}
 
 
@@ -209,23 +227,32 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, final = folder / f"{notebook.stem}.partial.ipynb", folder / notebook.name
+    # A name of its own: two runs of one notebook must not rename each other's half-written copy.
+    partial = folder / f".{notebook.stem}.{uuid4().hex[:12]}.partial.ipynb"
+    final, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
     # Kernels that start side by side race for TCP ports; sockets in the file system do not.
     ipc = Config({"KernelManager": {"transport": "ipc"}})
     started = time.monotonic()
+    check_writable(folder)
     try:
         papermill.execute_notebook(
             str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc,
             stdout_file=sys.stdout,
         )  # fmt: skip
+        os.replace(partial, final)
     except papermill.PapermillExecutionError as error:
-        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {partial})") from None
+        os.replace(partial, failed)
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {failed})") from None
     except DeadKernelError:
+        os.replace(partial, failed)
         raise StudyError(
             f"{notebook.name}: its kernel died, killed or out of memory; run it again, finished trials are kept "
-            f"(cells so far: {partial})"
+            f"(cells so far: {failed})"
         ) from None
-    os.replace(partial, final)
+    except (OSError, RuntimeError) as error:  # a full disk, or no kernel that starts
+        raise StudyError(f"{notebook.name}: {error}; free some space, or run 'make install' again") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
     log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
     return final

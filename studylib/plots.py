@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from studylib import paths
 from studylib.files import write_bytes
@@ -77,6 +78,7 @@ def learning_curves(records: Sequence[dict], axis: Axes) -> Axes:
         )  # fmt: skip
         shown += 1
     axis.set(xlabel="epoch", ylabel="validation Recall@10 (mean over seeds)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
 

@@ -5,7 +5,7 @@ import json
 from studylib import paths
 from studylib.checkpoints import Damaged
 from studylib.data import load
-from studylib.engines import FINISHED, run_trial
+from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.store import Store, work_folder
 from studylib.trials import key_of, parse_trial
@@ -58,6 +58,6 @@ def _weights(trial, data, key: str):
     print(f"no weights of {key} on this machine: training it again", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.
     outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
-    if outcome != FINISHED:
+    if outcome not in (FINISHED, ELSEWHERE):
         raise StudyError(f"{key}: {outcome}")
     return trained(trial, data, file.parent)

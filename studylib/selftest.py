@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -36,6 +36,7 @@ GENERATOR = {
     "d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1, "epochs": 12,
     "validate_every": 1, "targets_per_step": 32, "patience": 99, "beams": 5,
 }  # fmt: skip
+AGAIN = 4
 LONGEST = 600  # seconds for one run; a run that hangs has failed
 PARAMETERS = {
     "data": "planted-small", "features": ["random"], "reference": "random", "codes": 8, "seeds": SEEDS,
@@ -68,14 +69,21 @@ def main(moments: int, seed: int, only: str | None = None) -> int:
         print(f"undisturbed: {len(study())} trials in {bench.seconds:.1f} s", flush=True)
         for name, kill in ways.items():
             if only in (None, name):
-                problems, finished = [], 0
+                problems, finished, killed = [], 0, 0
                 for moment in range(moments):
-                    found, before = bench.attempt(kill, random.Random(f"{seed} {name} {moment}"))
+                    for again in range(AGAIN):  # a moment may come after the end; then there is another
+                        draw = random.Random(f"{seed} {name} {moment} {again}")
+                        found, before, hit = bench.attempt(kill, draw)
+                        if hit or found:
+                            break
                     problems += found
                     finished += before
+                    killed += hit
+                if not killed:
+                    problems.append("nothing was killed")
                 failures += len(problems)
                 print(
-                    f"{name}: {moments} kills, {finished} trials finished before them, "
+                    f"{name}: {killed} kills in {moments} runs, {finished} trials finished before them, "
                     f"{len(problems)} problems{': ' + '; '.join(problems[:3]) if problems else ''}",
                     flush=True,
                 )
@@ -109,12 +117,7 @@ class Bench:
 
     def run(self, code: str, place: str) -> None:
         """Run to the end; the study must succeed."""
-        process = self.start(code, place)
-        try:
-            status = process.wait(LONGEST)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise StudyError(f"selftest: a run of the small study hung for {LONGEST} s") from None
+        status = self.wait(self.start(code, place))
         if status:
             log = (self.folder / place / "log.txt").read_text(errors="replace").strip().splitlines()
             raise StudyError(f"selftest: the small study failed: {log[-1] if log else 'no log'}")
@@ -130,14 +133,14 @@ class Bench:
         """When each finished record was written; a trial that is trained again is written again."""
         return {f.parent.name: f.stat().st_mtime_ns for f in self.files(place) if f.name == "record.json"}
 
-    def attempt(self, kill: Callable, moment: random.Random) -> tuple[list[str], int]:
-        """One run with one kill: what is wrong afterwards, and how many trials were finished at the kill."""
+    def attempt(self, kill: Callable, moment: random.Random) -> tuple[list[str], int, bool]:
+        """One run with one kill: what is wrong afterwards, how many trials were finished at it, was there a victim."""
         place = "disturbed"
         shutil.rmtree(self.folder / place, ignore_errors=True)
         try:
-            before = kill(self, place, moment)
+            before, hit = kill(self, place, moment)
         except StudyError as error:
-            return [str(error)], 0
+            return [str(error)], 0, False
         problems = []
         after = self.bytes_in(place)
         if set(after) != set(self.expected):
@@ -145,50 +148,77 @@ class Bench:
         problems += [f"{name}: other bytes" for name in after if after[name] != self.expected.get(name)]
         written = self.written(place)
         problems += [f"{key}: trained again" for key, when in before.items() if written.get(key) != when]
-        return problems, len(before)
+        return problems, len(before), hit
+
+    def wait(self, process: subprocess.Popen) -> int:
+        """Exit status of a run, which is not waited for for ever."""
+        try:
+            return process.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise StudyError(f"a run of the small study hung for {LONGEST} s") from None
 
 
-def kill_runner(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+def kill_runner(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     code = RUNNER.format(engine="")
     process = bench.start(code, place)
     time.sleep(moment.uniform(0, bench.seconds))
+    hit = process.poll() is None
     process.kill()
     process.wait()
     before = bench.written(place)
     bench.run(code, place)
-    return before
+    return before, hit
 
 
-def kill_trial(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+def kill_trial(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     process = bench.start(RUNNER.format(engine=""), place)
-    time.sleep(moment.uniform(0, bench.seconds))
-    before = bench.written(place)
-    kill_one(descendants(process.pid, "studylib.trial"), moment)
-    if process.wait(LONGEST):
+    before, hit = strike(bench, place, process, lambda: descendants(process.pid, "studylib.trial"), moment)
+    if bench.wait(process):
         raise StudyError("the runner failed although only one of its trials was killed")
-    return before
+    return before, hit
 
 
-def kill_kernel(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+def kill_kernel(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     code = NOTEBOOK.format(file=str(paths.ROOT / "notebooks" / "02_unimodal.ipynb"))
     process = bench.start(code, place)
-    time.sleep(moment.uniform(0, 2 * bench.seconds))
-    kill_one(descendants(process.pid, "ipykernel_launcher"), moment)
-    process.wait(LONGEST)
-    before = bench.written(place)
+    before, hit = strike(bench, place, process, lambda: descendants(process.pid, "ipykernel_launcher"), moment)
+    status = bench.wait(process)
+    if hit and status != 1:
+        raise StudyError(f"the kernel was killed, but the run ended with status {status}")
+    before |= bench.written(place)  # trials outlive the kernel that started them
     bench.run(code, place)
-    return before
+    return before, hit
 
 
-def kill_worker(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+def kill_worker(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     with dask_cluster(bench, place) as (address, workers):
         process = bench.start(RUNNER.format(engine=address), place)
-        time.sleep(moment.uniform(0, bench.seconds))
-        before = bench.written(place)
-        kill_one(workers(), moment)
-        if process.wait(LONGEST):
+        before, hit = strike(bench, place, process, workers, moment)
+        if bench.wait(process):
             raise StudyError("the runner failed although only one worker of two was killed")
-    return before
+    return before, hit
+
+
+def strike(
+    bench: Bench, place: str, process: subprocess.Popen, victims: Callable[[], list[psutil.Process]],
+    moment: random.Random,
+) -> tuple[dict[str, int], bool]:  # fmt: skip
+    """SIGKILL to one of ``victims`` at a random moment of a run, or as soon after it as there is one.
+
+    Returns when each trial that was finished by then had been written, and whether there was a victim at all.
+    """
+    time.sleep(moment.uniform(0, bench.seconds))
+    while process.poll() is None:
+        before = bench.written(place)
+        for victim in moment.sample(found := victims(), len(found)):
+            try:
+                victim.send_signal(signal.SIGKILL)
+                return before, True
+            except psutil.NoSuchProcess:
+                continue  # it ended by itself between the look and the kill
+        time.sleep(0.02)
+    return bench.written(place), False
 
 
 @contextmanager
@@ -209,19 +239,8 @@ def dask_cluster(bench: Bench, place: str) -> Iterator[tuple[str, Callable[[], l
 def descendants(pid: int, word: str) -> list[psutil.Process]:
     """The processes below ``pid`` whose command holds ``word``."""
     found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        try:
+    with suppress(psutil.NoSuchProcess):  # they come and go while they are looked at
+        for process in psutil.Process(pid).children(recursive=True):
             if word in " ".join(process.cmdline()):
                 found.append(process)
-        except psutil.NoSuchProcess:
-            continue
     return found
-
-
-def kill_one(processes: list[psutil.Process], moment: random.Random) -> None:
-    """SIGKILL to one of them, if there is one at this moment."""
-    if processes:
-        try:
-            moment.choice(processes).send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            return  # it ended by itself between the look and the kill

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class SemanticIds:
         codes: int64 [items, levels], level 0 the coarsest.
         sizes: codebook size of each level; every code is below it.
         error: relative error of the tokenizer after each level (||x - x^||^2 / ||x||^2); None if unknown.
+        report: how the tokenizer was fitted, one row for each iteration and level, and what was done about collisions
+            (see studylib/tokenizers/residual.py, ``Progress``); nothing else depends on it.
 
     >>> ids = SemanticIds(np.array([[0, 1], [0, 0], [1, 0], [0, 1]]), (2, 2))
     >>> ids.collisions, ids.usage
@@ -34,6 +36,7 @@ class SemanticIds:
     sizes: tuple[int, ...]
     error: tuple[float, ...] | None = None
     source: str = "semantic ids"
+    report: tuple[dict, ...] = field(default=(), repr=False)
 
     def __post_init__(self):
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.sizes) or not len(self.codes):

@@ -11,6 +11,7 @@ It imports nothing heavy, so that a thousand trials are listed at once.
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -68,7 +69,7 @@ class Store:
     def record(self, key: str) -> dict | None:
         """The finished trial, or None.
 
-        A record that is damaged is named on stdout and counts as not there.
+        A record that is damaged is named on stderr and counts as not there.
         """
         file = self.folder(key) / "record.json"
         try:
@@ -76,7 +77,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
-            print(f"{file}: damaged record ({error}); the trial will be run again", flush=True)
+            print(f"{file}: damaged record ({error}); it counts as not there", file=sys.stderr, flush=True)
             return None
 
     def write(self, record: dict, cost: dict, codes: bytes | None) -> None:

@@ -209,7 +209,7 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     arithmetic, step_loss = Arithmetic.on(codes.device, settings), compiled(loss, codes.device, settings)
     best = {name: value.clone() for name, value in model.state_dict().items()}
-    history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best)
+    history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best, arithmetic.scaler)
     while not finished(history, epochs, settings.patience):
         epoch = len(history)
         order = np.random.default_rng([seed, epoch])
@@ -248,7 +248,7 @@ def train(
         if not team.first:
             continue
         log(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {row[name]:.4f}" for name in list(row)[1:]))
-        checkpoints.keep(checkpoint, model, optimiser, best, history, spent + time.process_time())
+        checkpoints.keep(checkpoint, model, optimiser, best, history, spent + time.process_time(), arithmetic.scaler)
     model.load_state_dict(best)
     model.eval()
     return history

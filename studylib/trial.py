@@ -22,6 +22,7 @@ from studylib.accelerate import Team
 from studylib.config import NextItemSettings, TigerSettings, Trial
 from studylib.data import Dataset, Split, load
 from studylib.encoders import Embeddings, cache, embed
+from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.metrics import Ranks
@@ -181,7 +182,7 @@ def locked(file: Path):
         yield
 
 
-def main(work: Path, store: Store) -> None:
+def main(work: Path, store: Store) -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     trial = parse_trial((work / "trial.json").read_text())
@@ -189,24 +190,24 @@ def main(work: Path, store: Store) -> None:
     try:
         if team.first:
             with locked(work / "lock"):
-                _run(trial, work, store, team)
-        else:
-            _run(trial, work, store, team)
+                return _run(trial, work, store, team)
+        return _run(trial, work, store, team)
     finally:
         team.leave()
 
 
-def _run(trial: Trial, work: Path, store: Store, team: Team) -> None:
+def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
+    """Exit status: 0, or FOUND if there was nothing left to do."""
     data = load(trial.data)
     key = key_of(trial, data)
     finished = team.first and store.record(key) is not None and _weights_are_there(trial, work)
     if team.once(lambda: float(finished), accelerate.device()):  # also where the others wait for the first's lock
         print("finished by another runner", flush=True)
-        return
+        return FOUND if team.size == 1 else 0  # torchrun knows no status but success
     began, spent = time.time(), checkpoints.seconds(work / "checkpoint.safetensors")
     outcome = execute(trial, data, work, team)
     if outcome is None:
-        return
+        return 0
     cost = {
         "cpu_seconds": round(time.process_time() + spent, 2),
         "wall_seconds": round(time.time() - began, 2),
@@ -220,6 +221,7 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> None:
     store.write(record_of(trial, data, outcome), cost, codes)
     (work / "checkpoint.safetensors").unlink(missing_ok=True)
     print(json.dumps({name: round(value, 4) for name, value in outcome.every.means().items()}), flush=True)
+    return 0
 
 
 def _weights_are_there(trial: Trial, work: Path) -> bool:
@@ -231,7 +233,8 @@ def _weights_are_there(trial: Trial, work: Path) -> bool:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), Store(Path(sys.argv[2])))
+        status = main(Path(sys.argv[1]), Store(Path(sys.argv[2])))
     except (StudyError, FloatingPointError) as error:
         print(f"error: {error}", flush=True)
-        sys.exit(2)
+        status = BAD_INPUT
+    sys.exit(status)

@@ -7,7 +7,7 @@ trial at once. Where processes run is the engine's business (studylib/engines.py
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
 from hashlib import sha256
@@ -17,7 +17,15 @@ from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.encoders import embed, embeddings, registry
 from studylib.encoders.weights import file_digest
-from studylib.engines import FINISHED, Engine, last_line, open_engine, run_embedding, run_trial, study_environment
+from studylib.engines import (
+    ELSEWHERE,
+    Engine,
+    open_engine,
+    reason,
+    run_embedding,
+    run_trial,
+    study_environment,
+)  # fmt: skip
 from studylib.errors import StudyError
 from studylib.files import check_writable, shown
 from studylib.settings import checked
@@ -105,11 +113,13 @@ def run(
             outcomes = _run_all(missing, store, where, log)
     records = [store.record(key) for key in keys]
     failed = [key for key, record in zip(keys, records, strict=True) if record is None]
-    _tally(len(missing) - len(set(failed)), reused, len(set(failed)))
+    elsewhere = sum(outcome == ELSEWHERE for outcome in outcomes.values())
+    _tally(len(missing) - len(set(failed)) - elsewhere, reused + elsewhere, len(set(failed)))
     if failed:
+        log_file = work_folder(failed[0]) / "log.txt"
         raise StudyError(
-            f"{len(set(failed))} of {len(set(keys))} trials failed; the others are kept. First log: "
-            f"{work_folder(failed[0]) / 'log.txt'} ({outcomes.get(failed[0], last_line(failed[0]))})"
+            f"{len(set(failed))} of {len(set(keys))} trials failed; the others are kept. First log: {log_file} "
+            f"({outcomes.get(failed[0]) or reason(log_file)})"
         )
     return [record | {"cost": store.cost(key)} for key, record in zip(keys, records, strict=True)]
 
@@ -144,45 +154,57 @@ def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
 
 
 def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engine, log: Callable[[str], None]) -> None:
-    """Encode what the trials need, once each, so that a trial's process finds its embeddings in the cache."""
-    wanted = dict.fromkeys((trial.data, trial.features, trial.page) for trial in trials)
-    wanted = [row for row in wanted if row[1] != "none" and not row[1].startswith("index:")]
+    """Encode what the trials need, once each, so that a trial's process finds its embeddings in the cache.
+
+    What cannot be encoded is said; the trials that need it will fail for the same reason, and they alone.
+    """
+    wanted = dict.fromkeys((trial.data, trial.features.removeprefix("shuffled:"), trial.page) for trial in trials)
+    wanted = [row for row in wanted if row[1] != "none" and not row[1].startswith(("index:", "features:"))]
     if not engine.remote:
         for data, features, page in wanted:
-            embed(datasets[data], features, page, log)
+            try:
+                embed(datasets[data], features, page, log)
+            except StudyError as error:
+                log(f"{features} on {datasets[data].name}: {error}")
         return
-    futures = {
-        engine.executor.submit(run_embedding, data, features, page.model_dump_json(), study_environment()): features
+    environment = study_environment()
+    pending = {
+        engine.executor.submit(run_embedding, data, features, page.model_dump_json(), environment): features
         for data, features, page in wanted
     }
-    for future, features in futures.items():
-        if (outcome := _outcome(future)) != FINISHED:
-            raise StudyError(f"{features}: could not be encoded; {outcome}")
+    for features, outcome in _as_they_end(pending, engine, log):
+        log(f"{features}: {outcome}")
 
 
 def _run_all(trials: dict[str, Trial], store: Store, engine: Engine, log: Callable[[str], None]) -> dict[str, str]:
     """How each trial ended, by key; a line of progress after each."""
     started, environment = time.monotonic(), study_environment()
-    pending: dict[Future, str] = {
+    pending = {
         engine.executor.submit(run_trial, key, trial.model_dump_json(), str(store.root.resolve()), environment): key
         for key, trial in trials.items()
     }
     outcomes: dict[str, str] = {}
+    for key, outcome in _as_they_end(pending, engine, log):
+        outcomes[key] = outcome
+        left, trial = len(trials) - len(outcomes), trials[key]
+        minutes = (time.monotonic() - started) / len(outcomes) * left / 60
+        log(
+            f"trials: {len(outcomes)} of {len(trials)} done, {min(left, engine.slots)} running, "
+            f"about {minutes:.1f} min left  |  {trial.data} {trial.features} {trial.generator.name} "
+            f"seed {trial.seed}: {outcome}"
+        )
+    return outcomes
+
+
+def _as_they_end(pending: dict[Future, str], engine: Engine, log: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+    """Name and outcome of every piece of work as it ends; an engine in trouble is named while it lasts."""
+    pending = dict(pending)
     while pending:
         ended, _ = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
-        if not ended and engine.trouble():
-            log(f"trials: {engine.trouble()}")
+        if not ended and (trouble := engine.trouble()):
+            log(f"trials: {trouble}")
         for future in ended:
-            key = pending.pop(future)
-            outcomes[key] = _outcome(future)
-            minutes = (time.monotonic() - started) / len(outcomes) * len(pending) / 60
-            trial = trials[key]
-            log(
-                f"trials: {len(outcomes)} of {len(trials)} done, {min(len(pending), engine.slots)} running, "
-                f"about {minutes:.1f} min left  |  {trial.data} {trial.features} {trial.generator.name} "
-                f"seed {trial.seed}: {outcomes[key]}"
-            )
-    return outcomes
+            yield pending.pop(future), _outcome(future)
 
 
 def _outcome(future: Future) -> str:

@@ -1,5 +1,6 @@
 """Is everything as it was written, and what may go?"""
 
+import fcntl
 import json
 import shutil
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from studylib import paths
 from studylib.errors import StudyError
-from studylib.store import FORMAT, KEY, Store, unsealed
+from studylib.store import FORMAT, KEY, Store, unsealed, work_folder
 
 FILES = {"record.json", "cost.json", "codes.npy", "codes.npy.sha256"}
 A_DAY = 86_400  # seconds: a younger partial file may be somebody's that is being written
@@ -33,13 +34,24 @@ def verify() -> Iterator[Problem]:
     for file, keys in used_by_tables().items():
         for key in sorted(keys - there):
             yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
-    roots = (paths.results_root() / "embeddings", paths.cache_root() / "embeddings")
-    for sidecar in sorted(file for root in roots for file in root.rglob("*.npy.sha256")):
-        array = sidecar.with_suffix("")
-        if not array.exists():
-            yield Problem("missing", str(array), "its digest is there without it; it will be computed again")
-        elif not _fits(array, sidecar):
-            yield Problem("damaged", str(array), "its digest does not fit; it will be computed again")
+    roots = (paths.results_root() / "embeddings", paths.cache_root() / "embeddings", paths.cache_root() / "trials")
+    for array in sorted(file for root in roots for file in root.rglob("*.npy")):
+        if not _fits(array, array.with_name(array.name + ".sha256")):
+            yield Problem("damaged", str(array), "it has no digest that fits; it will be computed again")
+    yield from _verify_weights()
+
+
+def _verify_weights() -> Iterator[Problem]:
+    files = sorted((paths.cache_root() / "trials").glob("*/*.safetensors"))
+    if not files:
+        return
+    from studylib import checkpoints
+
+    for file in files:
+        try:
+            checkpoints.read(file)
+        except checkpoints.Damaged:
+            yield Problem("damaged", str(file), "cut off or changed; it will be trained again when it is needed")
 
 
 def _verify_store(store: Store) -> Iterator[Problem]:
@@ -119,34 +131,52 @@ class Garbage:
 
 
 def garbage() -> Iterator[Garbage]:
-    """Trials that no table uses, work folders without a finished trial, and partial files older than a day.
+    """Trials that no table uses, work folders without a finished trial, and partial files.
 
-    A data set none of whose tables has a list of trials yet keeps all of them: nothing says that they are not needed.
+    Nothing younger than a day is among them: a study that is running, or that failed half-way, has no table yet. A
+    data set none of whose tables has a list of trials keeps all its trials, for nothing says that they are not needed.
     """
     store, lists = Store.default(), used_by_tables()
     used, listed = set().union(*lists.values()), {file.parent.name for file in lists}
-    unused = [
-        record["key"]
-        for record in store.records()
-        if record["key"] not in used and Path(record["trial"]["data"]).name in listed
-    ]
-    for key in unused:
-        yield _garbage(store.folder(key), "no table uses this trial")
-    kept = set(store.finished()) - set(unused)
-    work = paths.cache_root() / "trials"
-    for folder in sorted(work.iterdir()) if work.exists() else []:
-        if folder.name not in kept and _age(folder) > A_DAY:
+    kept = set()
+    for record in store.records():
+        key, data = record["key"], Path(record["trial"]["data"]).name
+        if key in used or data not in listed or not _idle(store.folder(key), work_folder(key)):
+            kept.add(key)
+        else:
+            yield _garbage(store.folder(key), "no table uses this trial")
+    for folder in sorted(store.root.glob("*")):
+        unfinished = KEY.fullmatch(folder.name) and not (folder / "record.json").exists()
+        if unfinished and _idle(folder, work_folder(folder.name)):
+            yield _garbage(folder, "a trial that never finished")
+    for folder in sorted((paths.cache_root() / "trials").glob("*")):
+        if folder.name not in kept and _idle(folder, folder):
             yield _garbage(folder, "log, checkpoint and weights of a trial that the store does not keep")
     for root in (paths.results_root(), paths.figures_root(), paths.cache_root()):
-        for file in sorted(root.rglob(".*.partial")) if root.exists() else []:
+        for file in sorted(root.rglob(".*.partial*")) if root.exists() else []:
             if _age(file) > A_DAY:
                 yield _garbage(file, "left by a killed process")
 
 
+def _idle(folder: Path, work: Path) -> bool:
+    """Has nothing in ``folder`` changed for a day, and does no process hold the lock of the trial's work folder?"""
+    if min(map(_age, [folder, *folder.rglob("*")])) < A_DAY:
+        return False
+    try:
+        with (work / "lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def remove(garbage: Sequence[Garbage]) -> None:
+    """Remove what was found, as far as it is still there."""
     for found in garbage:
         if found.path.is_dir():
-            shutil.rmtree(found.path)
+            shutil.rmtree(found.path, ignore_errors=True)
         else:
             found.path.unlink(missing_ok=True)
 

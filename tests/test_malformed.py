@@ -40,7 +40,6 @@ from studylib.semantic_ids import SemanticIds
 NOTEBOOK = str(paths.ROOT / "notebooks" / "02_unimodal.ipynb")
 ITEM = {"title": "bolt", "brand": "", "categories": "a,b", "description": "5 mm"}
 ITEMS = {str(item): ITEM for item in range(3)}
-KEY = "0123456789abcdef"
 OUTSIDE = "../../etc/passwd"
 
 
@@ -512,10 +511,6 @@ PARAMETERS = [
     Case("recommend: a key that is a path", {}, "../../x", "no finished trial", "lists them", ["recommend",
          "../../x"]),
     Case("recommend: a key too long", {}, "aaaa", "no finished trial", "lists them", ["recommend", "a" * 300]),
-    Case("trials: a record that is a folder", {f"results/trials/{KEY}/record.json/x": "1"}, KEY, "no finished trial",
-         "lists them", ["recommend", KEY]),
-    Case("trials: a record nested without end", {f"results/trials/{KEY}/record.json": "[" * 100_000}, KEY,
-         "no finished trial", "lists them", ["recommend", KEY]),
     Case("selftest: no kills", {}, "--moments", "0", "at least one", ["selftest", "--moments", "0"]),
     Case("gc: a list of trials that is none", {"results/X/t.trials.json": "{"}, "t.trials.json", "no list", "run its",
          ["gc"]),

@@ -20,7 +20,7 @@ def test_kills_lose_nothing(capsys):
     pytest.importorskip("distributed", reason="left out: pip install -e '.[cluster]'")
     assert selftest.main(moments=1, seed=7) == 0
     said = capsys.readouterr().out
-    assert all(f"{way}: 1 kills" in said for way in ("trial", "runner", "kernel", "worker"))
+    assert all(f"{way}: 1 kills in 1 runs" in said for way in ("trial", "runner", "kernel", "worker"))
 
 
 def test_unknown_ways_and_no_moments_are_refused():
@@ -43,7 +43,7 @@ def test_a_bench_notices_what_it_should(tmp_path, monkeypatch):
     def attempt(act, before=None):
         def kill(bench, place, moment):
             act(bench.folder / place)
-            return before or {}
+            return before or {}, True
 
         return bench.attempt(kill, None)[0]
 

@@ -142,7 +142,7 @@ def test_a_damaged_record_is_named_and_run_again(folders, capsys, damage):
     assert damage(whole) != whole
     file.write_bytes(damage(whole))
     assert store.record(record["key"]) is None
-    assert f"{file}: damaged record" in capsys.readouterr().out
+    assert f"{file}: damaged record" in capsys.readouterr().err
     run([trial(data="Toy", generator={"name": "item-knn"})])
     assert file.read_bytes() == whole
 
@@ -261,7 +261,7 @@ def test_settings_that_do_not_exist_or_fit(settings, complaint):
 
 
 def test_missing_index_and_features_are_named(folders):
-    with pytest.raises(StudyError, match=r"index:lost: no such index; looked for .*Toy.lost.json"):
+    with pytest.raises(StudyError, match=r"index:lost': no such index; looked for .*Toy.lost.json"):
         key_of(trial(data="Toy", features="index:lost"), load("Toy"))
     with pytest.raises(StudyError, match=r"Toy.lost.npy: no such file"):
         key_of(trial(data="Toy", features="features:lost"), load("Toy"))

@@ -18,6 +18,7 @@ from studylib.encoders import cache
 from studylib.errors import StudyError
 from studylib.files import write_json
 from studylib.store import Store, sealed, unsealed, work_folder
+from studylib.trial import locked
 from studylib.trials import run
 from tests.test_trials import quick
 
@@ -133,13 +134,15 @@ def test_damaged_weights_are_trained_again(finished, capsys):
     assert "next, by features:circle" in out
 
 
-def test_gc_removes_what_no_table_uses_and_asks_first(finished, capsys, monkeypatch):
+def test_gc_removes_what_no_table_uses_and_asks_first(finished, folders, capsys, monkeypatch):
     assert main(["gc"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     unused = run([quick(seed=1)])[0]["key"]
     partial = paths.cache_root() / ".x.partial"
     partial.write_text("")
-    os.utime(partial, (time.time() - 2 * upkeep.A_DAY,) * 2)
+    assert main(["gc"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out.splitlines()[-1]  # all is younger than a day
+    age(folders)
     assert main(["gc"]) == 2
     assert "--yes" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -153,8 +156,24 @@ def test_gc_removes_what_no_table_uses_and_asks_first(finished, capsys, monkeypa
     assert not partial.exists()
 
 
-def test_gc_keeps_the_trials_of_a_data_set_without_lists(finished, capsys):
+def age(folder) -> None:
+    """Everything in ``folder`` was written two days ago."""
+    for file in [folder, *folder.rglob("*")]:
+        os.utime(file, (time.time() - 2 * upkeep.A_DAY,) * 2)
+
+
+def test_gc_leaves_a_running_trial_alone(finished, folders):
+    key = "0" * 16
+    work_folder(key).mkdir(parents=True)
+    with locked(work_folder(key) / "lock"):
+        age(folders)
+        assert not list(upkeep.garbage())
+    assert [found.path for found in upkeep.garbage()] == [work_folder(key)]
+
+
+def test_gc_keeps_the_trials_of_a_data_set_without_lists(finished, folders, capsys):
     (paths.results_of("Toy") / "table_2.trials.json").unlink()
+    age(folders)
     assert main(["gc", "--yes"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert Store.default().record(finished["key"]) is not None

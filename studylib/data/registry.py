@@ -15,14 +15,22 @@ def load(name: str | Path) -> Dataset:
     Raises:
         StudyError: no such data set; the message says where it was looked for.
     """
-    if str(name) == "planted":
+    folder = find(name)
+    if folder is None:
         from studylib.data import planted
 
         return planted.load()
+    return atomic.read(folder)
+
+
+def find(name: str | Path) -> Path | None:
+    """The folder of that data set, not yet read; None for the generated one. Raises as ``load``."""
+    if str(name) == "planted":
+        return None
     for folder in (Path(name), paths.data_root() / name):
         # os.path, because Path.is_dir raises for a name that is too long; lexists, so that a bad link is complained of.
         if os.path.isdir(folder) and os.path.lexists(folder / f"{folder.resolve().name}.inter.json"):
-            return atomic.read(folder)
+            return folder
     raise StudyError(
         f"{name}: no such data set; it is neither 'planted', nor a folder with NAME.inter.json, "
         f"nor a folder of {paths.data_root()} (set STUDY_DATA to where your data sets lie)"

@@ -6,6 +6,8 @@ place a training example. They differ in the body: causal self-attention (Kang a
 (Hidasi et al. 2016).
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -45,11 +47,16 @@ class NextItemModel(nn.Module):
 
 
 class Sasrec(NextItemModel):
-    """A pre-norm causal transformer over item embeddings and learned positions."""
+    """A pre-norm causal transformer over item embeddings and learned positions.
+
+    A position is a distance: attention to the item n places back has a learned bias of its own, per head. A test
+    history ends two places later than anything of that user in training, so places counted from its start would be
+    read where few users have trained them.
+    """
 
     def __init__(self, n_items: int, settings: SasrecSettings):
         super().__init__(n_items, settings.d_model)
-        self.positions = nn.Embedding(settings.history, settings.d_model)
+        self.distances = nn.Embedding(settings.history, settings.heads)
         self.blocks = nn.ModuleList(
             Block(settings.d_model, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
@@ -57,10 +64,17 @@ class Sasrec(NextItemModel):
         self._initialise()
 
     def forward(self, items: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
-        x = self.dropout(self.items(items) + self.positions.weight[: items.shape[1]])
+        x, bias = self.dropout(self.items(items)), self.bias(items.shape[1])
         for block in self.blocks:
-            x = block(x)
+            x = block(x, bias)
         return self.norm(x)
+
+    def bias(self, longest: int) -> Float[Tensor, "head query key"]:
+        """Each distance's bias; -inf for what comes later."""
+        place = torch.arange(longest, device=self.distances.weight.device)
+        back = place[:, None] - place[None, :]
+        bias = self.distances(back.clamp(min=0)).permute(2, 0, 1)
+        return bias.masked_fill(back < 0, -math.inf)
 
 
 class Block(nn.Module):
@@ -76,10 +90,12 @@ class Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
+    def forward(
+        self, x: Float[Tensor, "row pos d_model"], bias: Float[Tensor, "head pos pos"]
+    ) -> Float[Tensor, "row pos d_model"]:
         parts = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [row, head, pos, d_head]
-        attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, bias)
         x = x + self.dropout(self.output(attended.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 

@@ -7,25 +7,83 @@ from studylib.config import TokenizerSettings
 from studylib.errors import StudyError
 from studylib.fusion import project
 from studylib.semantic_ids import SemanticIds
-from studylib.tokenizers import collisions, residual_kmeans
+from studylib.tokenizers import balanced_kmeans, collisions, opq, r_vq, residual_kmeans, rq_vae
+from studylib.tokenizers.residual import CHUNK, Quantised, sample_size
+
+TITLES = {
+    "residual-kmeans": "residual k-means",
+    "r-vq": "R-VQ",
+    "rq-vae": "RQ-VAE",
+    "opq": "OPQ",
+    "balanced-kmeans": "balanced residual k-means",
+}
 
 
 def fit(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> SemanticIds:
     """Project, normalise, quantise, resolve collisions.
 
-    The projection is the same for every seed (000, Eq. 3: W is fixed); the seed starts the clustering.
+    The projection is the same for every seed (000, Eq. 3: W is fixed); the seed starts the clustering. The report has
+    one row for each iteration and level, and a last row with what was done about collisions.
 
     Raises:
-        StudyError: the settings name no tokenizer.
+        StudyError: the settings name no tokenizer; a value is not finite; fewer items than codes; level 1 collapsed;
+            matching found a prefix with more items than codes.
     """
-    if settings.name != "residual-kmeans":
-        raise StudyError(f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use residual-kmeans")
-    projected = project(embeddings, settings.dims)
-    result = residual_kmeans.fit(
-        projected, settings.levels, settings.codes, settings.iterations, settings.normalise_residuals, seed
+    if settings.name not in TITLES:
+        raise StudyError(
+            f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use residual-kmeans, r-vq, rq-vae, "
+            "opq or balanced-kmeans"
+        )
+    projected = _projected(embeddings, settings)
+    result = quantise(projected, settings, seed)
+    check_collapse(result.codes[:, 0], projected, settings)
+    sizes = (settings.codes,) * settings.levels
+    codes, sizes, error, row = collisions.resolve(result, sizes, settings.collisions)
+    source = f"{TITLES[settings.name]}, seed {seed}"
+    return SemanticIds(codes, sizes, error, source=source, report=(*result.report, row))
+
+
+def quantise(projected: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> Quantised:
+    """Codes before anything is done about collisions."""
+    shape = (projected, settings.levels, settings.codes, settings.iterations)
+    if settings.name == "r-vq":
+        how = (settings.update, settings.decay, settings.lr, settings.batch)
+        return r_vq.fit(*shape, settings.normalise_residuals, seed, *how)
+    if settings.name == "rq-vae":
+        return rq_vae.fit(*shape, seed, settings.latent, settings.hidden, settings.lr, settings.batch)
+    if settings.name == "opq":
+        return opq.fit(*shape, seed)
+    kmeans = balanced_kmeans if settings.name == "balanced-kmeans" else residual_kmeans
+    return kmeans.fit(*shape, settings.normalise_residuals, seed)
+
+
+def check_collapse(first: np.ndarray, embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings) -> None:
+    """Refuse IDs whose first level uses too few of its codes; fewer different items than codes cannot use them all.
+
+    Raises:
+        StudyError: level 1 uses less than the share ``collapse`` of its codes.
+    """
+    used = len(np.unique(first))
+    if used >= settings.collapse * settings.codes:
+        return
+    if len(np.unique(embeddings, axis=0)) < settings.codes:
+        return
+    raise StudyError(
+        f"tokenizer {settings.name}: level 1 collapsed, it uses {used} of {settings.codes} codes; look whether the "
+        "embeddings are nearly all alike, give more iterations or a smaller lr, or set collapse to less"
     )
-    codes, sizes = result.codes, (settings.codes,) * settings.levels
-    if settings.collisions == "dedup":
-        codes, largest = collisions.deduplicate(codes)
-        sizes = (*sizes, largest)
-    return SemanticIds(codes, sizes, result.error, source=f"residual k-means, seed {seed}")
+
+
+def _projected(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings) -> np.ndarray:
+    """``project``, which computes in double precision, chunk by chunk where there are many rows."""
+    if len(embeddings) <= sample_size(settings.codes):
+        return project(embeddings, settings.dims)
+    width = min(settings.dims, embeddings.shape[1])
+    projected = np.empty((len(embeddings), width), dtype=np.float32)
+    for start in range(0, len(embeddings), CHUNK):
+        part = embeddings[start : start + CHUNK]
+        if not part.any(1).all():
+            row = start + int(np.flatnonzero(~part.any(1))[0])
+            raise StudyError(f"embeddings: row {row} is all zeros; encode that item again")
+        projected[start : start + CHUNK] = project(part, settings.dims)
+    return projected

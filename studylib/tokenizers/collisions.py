@@ -1,7 +1,71 @@
-"""Items whose codes agree: what is done about them."""
+"""Items whose codes agree: what is done about them.
+
+``dedup`` appends a level that numbers them (TIGER); ``matching`` and ``sinkhorn`` give them other codes of the last
+level, under the same prefix; ``none`` leaves them. After dedup and matching no two items share an ID, and that is
+checked; after the others the number that do is in the report.
+"""
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
+
+from studylib.errors import StudyError
+from studylib.tokenizers.residual import Quantised, colliding, groups
+
+ROUNDS = 20  # of Sinkhorn, at most
+STEPS = 50  # within a round
+SHARPNESS = 0.02  # Sinkhorn's epsilon, as a share of the mean cost
+
+Costs = Callable[[Int[np.ndarray, " some"]], Float[np.ndarray, "some code"]]  # items -> cost of each last code
+
+
+def resolve(
+    result: Quantised, sizes: tuple[int, ...], choice: str
+) -> tuple[Int[np.ndarray, "items levels"], tuple[int, ...], tuple[float, ...], dict]:
+    """Apply ``choice``; returns codes, codebook sizes, error after each level, and one row for the report.
+
+    The row has ``collisions`` (the choice), ``before`` and ``after`` (items that share their ID), ``rounds``.
+
+    Raises:
+        StudyError: more items share a prefix than the last level has codes (``matching``).
+    """
+    codes, error, rounds = result.codes, result.error, 0
+    before = count(codes)
+
+    def costs(items):
+        book, rows = result.codebooks[-1].astype(np.float64), result.last[items].astype(np.float64)
+        return (np.square(rows).sum(1)[:, None] + np.square(book).sum(1) - 2 * rows @ book.T).clip(min=0)
+
+    if choice == "dedup":
+        codes, largest = deduplicate(codes)
+        sizes = (*sizes, largest)
+    elif choice == "matching":
+        codes = match(codes, sizes[-1], costs)
+    elif choice == "sinkhorn":
+        codes, rounds = sinkhorn(codes, costs)
+    after = count(codes)
+    if after and choice in ("dedup", "matching"):
+        raise AssertionError(f"{choice} left {after} items that share an ID")
+    if choice in ("matching", "sinkhorn") and before:
+        error = (*error[:-1], result.error_of(codes[:, -1]))
+    return codes, sizes, error, {"collisions": choice, "before": before, "after": after, "rounds": rounds}
+
+
+def count(codes: Int[np.ndarray, "items levels"]) -> int:
+    """Items that share their whole ID with another item.
+
+    >>> count(np.array([[5, 1], [5, 2], [5, 1]]))
+    2
+    """
+    return colliding(_numbered(codes))
+
+
+def _numbered(codes: Int[np.ndarray, "items levels"]) -> Int[np.ndarray, " items"]:
+    group = None
+    for column in codes.T:
+        group = groups(column, group)
+    return group
 
 
 def deduplicate(codes: Int[np.ndarray, "items levels"]) -> tuple[Int[np.ndarray, "items levels_1"], int]:
@@ -15,11 +79,91 @@ def deduplicate(codes: Int[np.ndarray, "items levels"]) -> tuple[Int[np.ndarray,
            [5, 2, 0],
            [5, 1, 1]]), 2)
     """
-    _, group = np.unique(codes, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    ordered = group.ravel()[order]
+    group = _numbered(codes)
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     sizes = np.diff(np.append(starts, len(ordered)))
     number = np.empty(len(codes), dtype=np.int64)
     number[order] = np.arange(len(codes)) - np.repeat(starts, sizes)
     return np.column_stack([codes, number]), int(sizes.max())
+
+
+def match(codes: Int[np.ndarray, "items levels"], size: int, costs: Costs) -> Int[np.ndarray, "items levels"]:
+    """Colliding items get different last codes under their prefix, at the least total cost.
+
+    Items that are alone keep their ID; those that collide, each of them, share out the codes that the former leave
+    free (scipy's linear_sum_assignment). Items never move to another prefix: that would undo what the upper levels
+    say of them, so a prefix with more items than codes is refused instead.
+
+    Raises:
+        StudyError: more items share a prefix than the last level has codes.
+    """
+    from scipy.optimize import linear_sum_assignment  # here: a trial's process starts without it
+
+    codes = codes.copy()
+    for items, alone in _crowded(codes):
+        if len(items) + len(alone) > size:
+            raise StudyError(
+                f"collisions matching: {len(items) + len(alone)} items share the prefix "
+                f"{codes[items[0], :-1].tolist()}, and the last level has {size} codes; set more codes or levels, "
+                "or collisions: dedup"
+            )
+        free = np.setdiff1d(np.arange(size), codes[alone, -1])
+        rows, columns = linear_sum_assignment(costs(items)[:, free])
+        codes[items[rows], -1] = free[columns]
+    return codes
+
+
+def sinkhorn(codes: Int[np.ndarray, "items levels"], costs: Costs) -> tuple[Int[np.ndarray, "items levels"], int]:
+    """Colliding items of a prefix spread evenly over the last level's codes, in rounds (LC-Rec, LETTER).
+
+    Each round transports the items that collide under a prefix to the last level's codes, all codes taking the same
+    share of them, and each item moves to the code that takes most of it. A round that leaves more collisions than the
+    best so far is not kept. It ends when none collide, or after ``ROUNDS``; items with equal embeddings want equal
+    codes and stay together (``matching`` parts them). Returns the codes and the rounds taken.
+    """
+    best, fewest = codes, count(codes)
+    codes = codes.copy()
+    for done in range(ROUNDS):
+        if not fewest:
+            return best, done
+        before = codes[:, -1].copy()
+        for items, _ in _crowded(codes):
+            codes[items, -1] = balanced(costs(items)).argmax(1)
+        left = count(codes)
+        if left < fewest:
+            best, fewest = codes.copy(), left
+        if (codes[:, -1] == before).all():  # the next round would do the same
+            return best, done + 1
+    return best, ROUNDS
+
+
+def balanced(cost: Float[np.ndarray, "item code"]) -> Float[np.ndarray, "item code"]:
+    """Sinkhorn's plan: each item sends out one unit, all codes receive the same (Cuturi, 2013).
+
+    >>> balanced(np.array([[0.0, 1.0], [0.1, 1.0]])).argmax(1)
+    array([0, 1])
+    """
+    above = cost - cost.min(1, keepdims=True)
+    kernel = np.exp(-above / max(float(above.mean()) * SHARPNESS, 1e-300)).clip(min=1e-100)
+    share = np.ones(cost.shape[1])
+    for _ in range(STEPS):
+        share = 1 / ((1 / (kernel @ share)) @ kernel)
+        share /= share.mean()
+    plan = kernel * share
+    return plan / plan.sum(1, keepdims=True)
+
+
+def _crowded(codes: Int[np.ndarray, "items levels"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each prefix under which items collide: the items that do, and those that are alone with their ID."""
+    whole = _numbered(codes)
+    prefix = _numbered(codes[:, :-1]) if codes.shape[1] > 1 else np.zeros(len(codes), dtype=np.int64)
+    collides = np.bincount(whole)[whole] > 1
+    crowded = np.zeros(prefix.max() + 1, dtype=bool)
+    crowded[prefix[collides]] = True
+    inside = np.flatnonzero(crowded[prefix])
+    inside = inside[np.argsort(prefix[inside], kind="stable")]
+    for items in np.split(inside, np.flatnonzero(np.diff(prefix[inside])) + 1):
+        if len(items):
+            yield items[collides[items]], items[~collides[items]]
