@@ -28,7 +28,7 @@ def main(folder: Path) -> int:
     bench = Bench(folder)
     trials = len(bench.written("undisturbed"))
     print(f"slurm: {trials} trials undisturbed in {bench.seconds:.1f} s", flush=True)
-    problems, _ = bench.attempt(cancel_job, random.Random(0))
+    problems, _, _ = bench.attempt(cancel_job, random.Random(0))
     jobs = (folder / "slurmctld.log").read_text().count("_slurm_rpc_submit_batch_job: JobId=")
     if jobs <= JOBS:
         problems.append("the cancelled job was not replaced")
@@ -39,7 +39,7 @@ def main(folder: Path) -> int:
     return 1 if problems else 0
 
 
-def cancel_job(bench: Bench, place: str, moment: random.Random) -> dict[str, int]:
+def cancel_job(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     """Cancel the job of a trial that is in the middle of its training, when another trial is finished."""
     began = time.monotonic()
     process = bench.start(RUNNER.format(engine=str(bench.folder / "slurm.yaml")), place)
@@ -59,7 +59,7 @@ def cancel_job(bench: Bench, place: str, moment: random.Random) -> dict[str, int
         if log.read_text().count("semantic ids:") < 2:  # what a trial's process says when it starts
             raise StudyError("the trial of the cancelled job went on as if nothing had happened")
         print(f"slurm: finished {time.monotonic() - began:.1f} s after the start", flush=True)
-        return before
+        return before, True
     except subprocess.TimeoutExpired:
         raise StudyError(f"the study hung for {LONGEST} s after a job was cancelled") from None
     finally:
