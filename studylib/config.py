@@ -58,7 +58,8 @@ class TigerSettings(Settings):
     beams: int = Field(20, ge=1, le=10_000)
     search: Literal["tree", "free", "exact"] = "tree"
     architecture: Literal["encoder-decoder", "decoder-only"] = later("encoder-decoder")
-    augmentation: Literal["every", "none"] = later("every")  # every item a target, or a user's last one only
+    # Every item a target; a user's last one only; every item of the sequence and of the sequence backwards.
+    augmentation: Literal["every", "none", "both-ways"] = later("every")
     user_tokens: int = later(0, ge=0, le=10**6)
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
@@ -105,6 +106,7 @@ class NextItemSettings(Settings):
     weight_decay: float = Field(0.1, ge=0, le=100)
     validate_every: int = Field(2, ge=1, le=10**6)  # epochs; always on all validation users
     patience: int = Field(6, ge=1, le=10**6)  # validations without a better Recall@10
+    augmentation: Literal["every", "none", "both-ways"] = later("every")  # as the generator's
 
 
 class SasrecSettings(NextItemSettings):

@@ -25,7 +25,7 @@ from studylib.training import (
     collate,
     finished,
     learning_rate,
-    one_pass_pieces,
+    pieces_of,
     planned_epochs,
     validated,
 )
@@ -87,7 +87,7 @@ def train(
         StudyError: there is nothing to train on.
         FloatingPointError: the loss is not finite; nothing is kept of that epoch.
     """
-    pieces = one_pass_pieces(sequences, settings.history)
+    pieces = pieces_of(settings, sequences)
     if not pieces:
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"

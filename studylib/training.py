@@ -13,7 +13,7 @@ from torch import Tensor
 
 from studylib import checkpoints
 from studylib.accelerate import Arithmetic, Team, compiled
-from studylib.config import TigerSettings
+from studylib.config import NextItemSettings, TigerSettings
 from studylib.errors import StudyError
 from studylib.models.decoder_only import DecoderOnly
 from studylib.models.generator import Generator
@@ -95,11 +95,21 @@ def last_pieces(sequences: Sequence[np.ndarray], longest: int) -> list[Piece]:
     ]
 
 
-def pieces_of(settings: TigerSettings, sequences: Sequence[np.ndarray]) -> list[Piece]:
-    """The pieces that these settings train on."""
+def pieces_of(
+    settings: TigerSettings | NextItemSettings, sequences: Sequence[np.ndarray], windows: bool = False
+) -> list[Piece]:
+    """The pieces that these settings train on.
+
+    ``both-ways`` adds every sequence backwards: the order of what was bought on one day says little, and which items
+    go together is the same from either end (item-kNN counts both ways too).
+    """
     if settings.augmentation == "none":
         return last_pieces(sequences, settings.history)
-    return (window_pieces if settings.training == "windows" else one_pass_pieces)(sequences, settings.history)
+    cut = window_pieces if windows else one_pass_pieces
+    pieces = cut(sequences, settings.history)
+    if settings.augmentation == "both-ways":
+        pieces += cut([sequence[::-1] for sequence in sequences], settings.history)
+    return pieces
 
 
 def batches(pieces: list[Piece], targets_per_step: int, order: np.random.Generator) -> Iterator[list[Piece]]:
@@ -197,7 +207,7 @@ def train(
         FloatingPointError: the loss is not finite; nothing is kept of that epoch.
     """
     windows = settings.training == "windows"
-    pieces = pieces_of(settings, sequences)
+    pieces = pieces_of(settings, sequences, windows)
     if not pieces:
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"

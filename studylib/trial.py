@@ -170,7 +170,17 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         "metrics_unseen": outcome.unseen.means(),
         "ranks": outcome.every.pack(),
         "ranks_unseen": outcome.unseen.pack(),
-    } | outcome.ran_on
+        **tokenizer_report(outcome.ids),
+        **outcome.ran_on,
+    }
+
+
+def tokenizer_report(ids: SemanticIds | None) -> dict:
+    """How the tokenizer was fitted, as columns, and what was done about collisions; nothing for ready IDs."""
+    if ids is None or not ids.report:
+        return {}
+    *steps, collisions = ids.report
+    return {"tokenizer": {"steps": {name: [row[name] for row in steps] for name in steps[0]}, "collisions": collisions}}
 
 
 @contextmanager

@@ -54,8 +54,8 @@ def cancel_job(bench: Bench, place: str, moment: random.Random) -> tuple[dict[st
         job, log = moment.choice(found)
         slurm("scancel", job)
         print(f"slurm: job {job} cancelled, {len(before)} trials finished before", flush=True)
-        if process.wait(LONGEST):
-            raise StudyError("the runner failed although only one of its jobs was cancelled")
+        if status := process.wait(LONGEST):
+            raise StudyError(f"the runner ended with status {status} although only one of its jobs was cancelled")
         if log.read_text().count("semantic ids:") < 2:  # what a trial's process says when it starts
             raise StudyError("the trial of the cancelled job went on as if nothing had happened")
         print(f"slurm: finished {time.monotonic() - began:.1f} s after the start", flush=True)

@@ -137,6 +137,16 @@ def test_no_augmentation_counts_one_target_a_user():
     assert [piece.user for piece in pieces] == [1, 2, 3]
 
 
+def test_both_ways_adds_every_sequence_backwards():
+    settings = trial(data="x", budget="smoke", generator={"augmentation": "both-ways", "history": 3}).generator
+    sequences = [np.array([7]), np.array([4, 2, 9])]
+    pieces = training.pieces_of(settings, sequences)
+    assert [(piece.items.tolist(), piece.user) for piece in pieces] == [([4, 2, 9], 1), ([9, 2, 4], 1)]
+    windows = training.pieces_of(settings, sequences, windows=True)
+    assert [piece.items.tolist() for piece in windows] == [[4, 2], [4, 2, 9], [9, 2], [9, 2, 4]]
+    training.collate(pieces, windows=False)  # reversed views become tensors
+
+
 @pytest.mark.parametrize("changes", [{"architecture": "decoder-only"}, {"user_tokens": 5}])
 def test_choices_of_the_generator_learn_the_planted_rule(folders, changes):
     record = run([quick(epochs=40, **changes)])[0]
