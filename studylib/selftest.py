@@ -162,7 +162,7 @@ class Bench:
 def kill_runner(bench: Bench, place: str, moment: random.Random) -> tuple[dict[str, int], bool]:
     code = RUNNER.format(engine="")
     process = bench.start(code, place)
-    time.sleep(moment.uniform(0, bench.seconds))
+    pause(bench, place, process, moment)
     hit = process.poll() is None
     process.kill()
     process.wait()
@@ -200,6 +200,19 @@ def kill_worker(bench: Bench, place: str, moment: random.Random) -> tuple[dict[s
     return before, hit
 
 
+def pause(bench: Bench, place: str, process: subprocess.Popen, moment: random.Random) -> None:
+    """Wait for a random moment: so many trials are finished, and some of another's time has passed.
+
+    Counted in trials, not in seconds from the start, so that kills fall as late as early on a machine that has become
+    slower since the undisturbed run.
+    """
+    share = bench.seconds / len(study())
+    finished = moment.randrange(len(study()))
+    while process.poll() is None and len(bench.written(place)) < finished:
+        time.sleep(0.02)
+    time.sleep(moment.uniform(0, 2 * share))
+
+
 def strike(
     bench: Bench, place: str, process: subprocess.Popen, victims: Callable[[], list[psutil.Process]],
     moment: random.Random,
@@ -208,7 +221,7 @@ def strike(
 
     Returns when each trial that was finished by then had been written, and whether there was a victim at all.
     """
-    time.sleep(moment.uniform(0, bench.seconds))
+    pause(bench, place, process, moment)
     while process.poll() is None:
         before = bench.written(place)
         for victim in moment.sample(found := victims(), len(found)):
