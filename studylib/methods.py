@@ -85,5 +85,5 @@ def method(features: str, generator: str = "tiger") -> Method:
     if name.startswith("shuffled:"):
         return Method(f"{method(name.removeprefix('shuffled:')).label}, rows shuffled", "control")
     if name.startswith(("index:", "features:")):
-        return Method(name.split(":", 1)[1], name.split(":")[0])
+        return Method(name, name.split(":")[0])
     return Method(name, ENCODERS[name].kind if name in ENCODERS else "baseline")

@@ -78,3 +78,8 @@ def _pack(values: np.ndarray) -> str:
 
 def _unpack(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u2")
+
+
+def validated(history: list[dict]) -> list[dict]:
+    """The epochs after which the validation split was looked at."""
+    return [row for row in history if "recall@10" in row]

@@ -16,7 +16,7 @@ from studylib.config import NextItemSettings
 from studylib.data import Split
 from studylib.errors import StudyError
 from studylib.evaluation import padded
-from studylib.metrics import Ranks
+from studylib.metrics import Ranks, validated
 from studylib.models.baselines import full_ranks
 from studylib.models.sequential import Gru4rec, NextItemModel, Sasrec
 from studylib.training import (
@@ -27,7 +27,6 @@ from studylib.training import (
     learning_rate,
     pieces_of,
     planned_epochs,
-    validated,
 )
 
 EMBEDDINGS = "item_embeddings.npy"  # beside a finished trial's weights: float32 [items, d_model], with .sha256

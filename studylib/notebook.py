@@ -12,18 +12,22 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studylib import paths, trials
+from studylib import paths, tables, trials
+from studylib.ablations import AS_IT_IS, Choice, choices
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data.registry import find
 from studylib.engines import check_name
 from studylib.errors import StudyError
 from studylib.files import check_regular, check_writable, read_yaml, shown
 from studylib.settings import Settings, checked
+
+SEEDLESS = ("item-knn", "popularity")  # baselines that count and draw nothing
 
 
 class Parameters(Settings):
@@ -37,6 +41,14 @@ class Parameters(Settings):
     seeds: int = Field(3, ge=1, le=100)
     budget: str = "cpu"
     generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    baselines: dict[str, dict[str, str | int | float | bool]] = Field(
+        default_factory=lambda: {"item-knn": {}, "sasrec": {}, "gru4rec": {}, "popularity": {}}
+    )
+    tokenizers: tuple[str, ...] = ("residual-kmeans",)
+    encoders: tuple[str, ...] = ("minilm",)
+    shapes: tuple[str, ...] = ("3x256",)
+    collisions: tuple[str, ...] = ("dedup",)
+    generators: tuple[str, ...] = ("base",)
     jobs: int = Field(0, ge=0)
     engine: str = ""
     train: bool = True
@@ -48,37 +60,68 @@ class Parameters(Settings):
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
         return value
 
+    @field_validator("tokenizers", "shapes", "collisions", "generators")
+    @classmethod
+    def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        choices(info.field_name, value)
+        return value
+
     @model_validator(mode="after")
-    def _features(self):
-        if len(set(self.features)) < len(self.features):
-            raise ValueError("features must differ from each other")
+    def _rows(self):
+        for name in ("features", "tokenizers", "encoders", "shapes", "collisions", "generators"):
+            rows = getattr(self, name)
+            if len(set(rows)) < len(rows):
+                raise ValueError(f"{name} must differ from each other")
         return self
 
     def trials(self) -> list[Trial]:
-        """One trial per kind of features and seed, then the two baselines, which have no seed to vary.
+        """One trial per kind of features and seed, then the baselines.
 
         Raises:
             StudyError: the reference is none of the features, or a setting of the generator does not exist.
         """
         if self.reference not in self.features:
             raise StudyError(f"reference: {self.reference!r} is none of the features {', '.join(self.features)}")
-        content = [
+        return [*chain.from_iterable(map(self.content, self.features)), *self.baseline_trials()]
+
+    def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
+        """One trial a seed, with the settings that ``choice`` changes."""
+        return [
             trial(
                 data=self.data,
                 features=features,
-                tokenizer={"codes": self.codes},
-                generator=self.generator,
+                tokenizer={"codes": self.codes} | dict(choice.tokenizer),
+                generator=self.generator | dict(choice.generator),
                 budget=self.budget,
                 seed=seed,
             )
-            for features in self.features
             for seed in range(self.seeds)
         ]
-        return content + [trial(data=self.data, generator={"name": name}) for name in ("item-knn", "popularity")]
+
+    def baseline_trials(self) -> list[Trial]:
+        """What reads no content: one trial a seed, or one alone where no seed changes anything."""
+        return [
+            trial(data=self.data, generator={"name": name, **settings}, seed=seed)
+            for name, settings in self.baselines.items()
+            for seed in range(1 if name in SEEDLESS else self.seeds)
+        ]
 
     def run(self) -> list[dict]:
         """The records of ``trials()``, run where ``engine`` says as far as they are not finished."""
-        return trials.run(self.trials(), jobs=self.jobs, train=self.train, engine=self.engine)
+        return self.records(self.trials())
+
+    def rows(self, wanted: dict[str, list[Trial]]) -> dict[str, list[dict]]:
+        """The records of several rows of a table, by the rows' names; the baselines' rows come last."""
+        baselines = tables.by_method(self.records(self.baseline_trials()))
+        records = iter(self.records(list(chain.from_iterable(wanted.values()))))
+        return {name: [next(records) for _ in row] for name, row in wanted.items()} | baselines
+
+    def ablate(self, choices: dict[str, Choice]) -> dict[str, list[dict]]:
+        """The records of each choice, by its label, on the features of ``reference``."""
+        return self.rows({choice.label: self.content(self.reference, choice) for choice in choices.values()})
+
+    def records(self, wanted: Sequence[Trial]) -> list[dict]:
+        return trials.run(wanted, jobs=self.jobs, train=self.train, engine=self.engine)
 
 
 def parameters(namespace: dict) -> Parameters:
@@ -204,8 +247,11 @@ def ready(notebook: Path, given: dict) -> dict:
         raise StudyError(
             f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
         ) from None
-    if "features" in takes:
-        parameters_checked.trials()
+    if "seeds" in takes:  # it runs trials
+        if "features" in takes:
+            parameters_checked.trials()
+        parameters_checked.content(parameters_checked.reference)
+        parameters_checked.baseline_trials()
         if parameters_checked.train:
             find(parameters_checked.data)
             check_name(parameters_checked.engine)

@@ -32,3 +32,58 @@ TABLE_2 = {
         },
     }.items()
 }
+
+# 002: test Recall@10 by data set, names as in studylib/ablations.py, the row that the others are compared with first.
+GRID = {
+    "tokenizers": {  # Table 1
+        "Beauty": {"residual-kmeans": 0.0639, "r-vq:gradient": 0.0638, "rq-vae": 0.0593},
+        "Toys": {"residual-kmeans": 0.0577, "r-vq:gradient": 0.0493, "rq-vae": 0.0514},
+        "Sports": {"residual-kmeans": 0.0353, "r-vq:gradient": 0.0352, "rq-vae": 0.0312},
+    },
+    "encoders": {  # Table 2: Flan-T5 of 780 million, 3 and 11 billion parameters
+        "Beauty": {"large": 0.0639, "xl": 0.0639, "xxl": 0.0646},
+        "Toys": {"large": 0.0565, "xl": 0.0577, "xxl": 0.0586},
+        "Sports": {"large": 0.0347, "xl": 0.0353, "xxl": 0.0363},
+    },
+    "shapes": {  # Table 3
+        "Beauty": {
+            "3x256": 0.0639, "3x128": 0.0617, "3x512": 0.0631, "2x256": 0.0618, "4x256": 0.0609, "5x256": 0.0596,
+        },
+    },
+    "user tokens": {"Beauty": {"base": 0.0618, "user-tokens-2000": 0.0597, "user-tokens-8000": 0.0610}},  # Table 4
+    "architecture": {  # Table 5
+        "Beauty": {"base": 0.0597, "decoder-only": 0.0438},
+        "Toys": {"base": 0.0548, "decoder-only": 0.0399},
+        "Sports": {"base": 0.0290, "decoder-only": 0.0226},
+    },
+    "augmentation": {  # Table 6
+        "Beauty": {"base": 0.0597, "no-augmentation": 0.0447},
+        "Toys": {"base": 0.0548, "no-augmentation": 0.0442},
+        "Sports": {"base": 0.0290, "no-augmentation": 0.0250},
+    },
+    "collisions": {  # Table 7
+        "Beauty": {"dedup": 0.0597, "none": 0.0591},
+        "Toys": {"dedup": 0.0548, "none": 0.0532},
+        "Sports": {"dedup": 0.0290, "none": 0.0269},
+    },
+    "search": {  # Table 8
+        "Beauty": {"base": 0.0597, "free": 0.0609},
+        "Toys": {"base": 0.0548, "free": 0.0546},
+        "Sports": {"base": 0.0290, "free": 0.0302},
+    },
+}  # fmt: skip
+
+
+def grid(*tables: str) -> dict[str, dict[str, float]]:
+    """Relative changes of Recall@10 in tables of 002, by data set and row, each against its own table's reference.
+
+    >>> {data: round(rows["free"], 3) for data, rows in grid("search").items()}
+    {'Beauty': 0.02, 'Toys': -0.004, 'Sports': 0.041}
+    """
+    changes: dict[str, dict[str, float]] = {}
+    for table in tables:
+        for data, rows in GRID[table].items():
+            base = next(iter(rows.values()))
+            for name, value in list(rows.items())[1:]:
+                changes.setdefault(data, {})[name] = value / base - 1
+    return changes

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from studylib import paths
 from studylib.files import write_bytes
-from studylib.methods import COLOURS, HATCHES, KIND_NAMES, method
-from studylib.tables import by_method
+from studylib.methods import COLOURS, HATCHES, KIND_NAMES
+from studylib.metrics import validated
 
 STYLE = "studylib.study"
 
@@ -60,27 +60,97 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
     return axis
 
 
-def learning_curves(records: Sequence[dict], axis: Axes) -> Axes:
-    """Validation Recall@10 by epoch, mean over seeds, as far as every seed was trained."""
-    styles = ["-", "--", ":", "-."]
+def learning_curves(groups: dict[str, Sequence[dict]], axis: Axes) -> Axes:
+    """Validation Recall@10 by epoch, mean over a group's seeds, as far as every seed was trained."""
     shown = 0
-    for name, group in by_method(records).items():
-        curves = [[row for row in record["epochs"] if "recall@10" in row] for record in group if record["epochs"]]
+    for name, group in groups.items():
+        curves = [validated(record["epochs"]) for record in group if record["epochs"]]
         if not curves:
             continue
         shortest = min(map(len, curves))
         epochs = [row["epoch"] for row in curves[0][:shortest]]
-        what = method(name)
         mean = np.mean([[row["recall@10"] for row in curve[:shortest]] for curve in curves], axis=0)
-        axis.plot(
-            epochs, mean, styles[shown % 4], color=COLOURS[what.kind], label=what.label,
-            linewidth=1.0 + 0.5 * (shown // 4),
-        )  # fmt: skip
+        axis.plot(epochs, mean, label=name, **line_style(shown))
         shown += 1
     axis.set(xlabel="epoch", ylabel="validation Recall@10 (mean over seeds)")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
+
+
+LINES = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def line_style(number: int) -> dict:
+    """Colour and dashes of the n-th line: neighbours differ in both, and no two of twenty-eight are the same."""
+    return {
+        "color": LINES[number % len(LINES)],
+        "linestyle": ("-", "--", ":", "-.")[(number + number // len(LINES)) % 4],
+        "linewidth": 1.3,
+    }
+
+
+def differences(
+    table: pd.DataFrame, axis: Axes, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = (),
+    metric: str = "recall@10",
+) -> Axes:  # fmt: skip
+    """Each row's relative difference to the table's reference, with its interval; 002's changes as hollow diamonds.
+
+    Args:
+        table: from ``tables.comparison``; its baselines are left out, they would set the scale.
+        grid, names: as in ``tables.beside_grid``.
+    """
+    base = table.loc[table["difference"].isna()].iloc[0]
+    rows = table[table["difference"].notna() & (table["kind"] != "baseline")]
+    places = np.arange(len(rows))[::-1]
+    middle, low, high = (100 * rows[column].to_numpy() / base[metric] for column in ("difference", "low", "high"))
+    told_apart = (rows["p holm"] < 0.05).to_numpy()
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.errorbar(
+        middle, places, xerr=[middle - low, high - middle], fmt="none", ecolor="#0072B2", elinewidth=1.6, capsize=3
+    )
+    for chosen, fill, label in ((told_apart, "#0072B2", "told apart (p < 0.05)"), (~told_apart, "white", "not")):
+        axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {label}")
+    theirs = [
+        (100 * changes[name], place)
+        for name, place in zip([name for name in names if name != names[0]], places, strict=False)
+        for changes in (grid or {}).values()
+        if name in changes
+    ]
+    if theirs:
+        axis.plot(
+            *np.array(theirs).T, "D", color="none", markeredgecolor="#D55E00", markersize=5, label="002, each data set"
+        )
+    axis.set_yticks(places, rows["method"])
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.set_xlabel(f"test Recall@10 against “{base['method']}” ({base[metric]:.4f}), %")
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) -> None:
+    """How each tokenizer's fit went, seed by seed the first: error, use of level 1, items that collide.
+
+    A level-wise tokenizer finishes one level before it begins the next, so the error is the last level's and the
+    perplexity the first level's, each by that level's own iterations.
+    """
+    shown = 0
+    for name, group in groups.items():
+        report = group[0].get("tokenizer")
+        if report is None:
+            continue
+        steps = pd.DataFrame(report["steps"])
+        first, last = steps[steps["level"] == 1], steps[steps["level"] == steps["level"].max()]
+        codes = group[0]["trial"]["tokenizer"]["codes"]
+        style = line_style(shown)
+        axes[0].plot(last["epoch"], last["error"], label=name, **style)
+        axes[1].plot(first["epoch"], first["perplexity"] / codes, label=name, **style)
+        axes[2].plot(last["epoch"], last["collisions"] / group[0]["data"]["items"], label=name, **style)
+        shown += 1
+    axes[0].set(title="relative error, all levels", xlabel="iteration or epoch", ylim=(0, None))
+    axes[1].set(title="perplexity of level 1 / codes", xlabel="iteration or epoch", ylim=(0, 1))
+    axes[2].set(title="share of items that collide", xlabel="iteration or epoch", ylim=(0, None))
 
 
 def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:

@@ -9,7 +9,7 @@ import pandas as pd
 from studylib import paths
 from studylib.analysis.significance import compare, holm
 from studylib.files import write_bytes, write_json
-from studylib.methods import method
+from studylib.methods import Method, method
 from studylib.metrics import Ranks
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
@@ -23,42 +23,38 @@ def per_user(records: Sequence[dict], metric: str, unseen: bool = False) -> np.n
 
 
 def by_method(records: Sequence[dict]) -> dict[str, list[dict]]:
-    """Records grouped by what they call themselves: the features, or the generator of a baseline."""
+    """Records grouped by the label of their features, or of the generator of a baseline."""
     groups: dict[str, list[dict]] = {}
     for record in records:
-        features, generator = record["trial"]["features"], record["trial"]["generator"]["name"]
-        groups.setdefault(generator if features == "none" else features, []).append(record)
+        groups.setdefault(method_of(record).label, []).append(record)
     return groups
 
 
-def recommendation(
-    records: Sequence[dict],
-    reference: str,
-    paper: dict[str, dict[str, float]] | None = None,
-    metric: str = "recall@10",
+def method_of(record: dict) -> Method:
+    """What a record's row is called and how it is drawn."""
+    return method(record["trial"]["features"], record["trial"]["generator"]["name"])
+
+
+def comparison(
+    groups: dict[str, Sequence[dict]], reference: str | None = None, metric: str = "recall@10"
 ) -> pd.DataFrame:
-    """One row a method.
+    """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
 
-    Columns: ``method``, ``kind``, ``seeds``; every metric's mean over seeds and ``<metric> sd``; ``<metric> unseen``
-    with seen items left out; ``paper`` (000's number, for text and OCR encoders); and for ``metric`` the
-    difference to the row of ``reference`` with its 95 % interval, p and Holm-corrected p over the table's comparisons.
-
-    Args:
-        reference: features name of the row that the others are compared with.
-        paper: by kind ("text", "ocr"), the paper's metrics.
+    Columns: ``method`` (the group's name), ``kind`` (of its first record), ``seeds``; every metric's mean over seeds
+    and ``<metric> sd``; ``<metric> unseen`` with seen items left out; ``cpu seconds`` of one trial; and for ``metric``
+    the difference to the reference with its 95 % interval, p and Holm-corrected p over the table's comparisons.
     """
-    groups = by_method(records)
+    reference = next(iter(groups)) if reference is None else reference
     base = per_user(groups[reference], metric)
     rows = []
     for name, group in groups.items():
-        what = method(*_names(group[0]))
-        row = {"method": what.label, "kind": what.kind, "seeds": len(group)}
+        row = {"method": name, "kind": method_of(group[0]).kind, "seeds": len(group)}
         for column in METRICS:
             values = [record["metrics"][column] for record in group]
             row[column] = np.mean(values)
             row[f"{column} sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
         row[f"{metric} unseen"] = np.mean([record["metrics_unseen"][metric] for record in group])
-        row["paper"] = (paper or {}).get(what.paper, {}).get(metric, np.nan)
+        row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
             found = compare(per_user(group, metric), base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
@@ -73,17 +69,99 @@ def recommendation(
     return table
 
 
-def semantic_id_quality(records: Sequence[dict]) -> pd.DataFrame:
+def recommendation(
+    records: Sequence[dict],
+    reference: str,
+    paper: dict[str, dict[str, float]] | None = None,
+    metric: str = "recall@10",
+) -> pd.DataFrame:
+    """``comparison`` of what each record calls itself, with the paper's number beside it.
+
+    Args:
+        reference: features name of the row that the others are compared with.
+        paper: by kind ("text", "ocr"), the paper's metrics: column ``paper``.
+    """
+    groups = by_method(records)
+    table = comparison(groups, method(reference).label, metric)
+    theirs = [(paper or {}).get(method_of(group[0]).paper, {}) for group in groups.values()]
+    table["paper"] = [numbers.get(metric, np.nan) for numbers in theirs]
+    return table
+
+
+EQUAL = 0.01  # relative change that counts as none where a paper reports no spread
+
+
+def beside_grid(
+    table: pd.DataFrame, names: Sequence[str], grid: dict[str, dict[str, float]], metric: str = "recall@10"
+) -> pd.DataFrame:
+    """Our direction and 002's, for the rows of ``comparison`` that 002 has too.
+
+    Args:
+        names: of the table's rows but the baselines, as ``grid`` knows them.
+        grid: relative changes by data set and row (``papers.grid``).
+
+    A direction of ours is "better" or "worse" where the Holm-corrected test says so, else "not told apart". One of
+    002's is that of all its data sets, a change of at most 1 % counting as none; "mixed" where they disagree.
+    """
+    base = table.loc[table["difference"].isna(), metric].iloc[0]
+    rows = []
+    for name, (_, row) in zip(names, table[table["kind"] != "baseline"].iterrows(), strict=True):
+        theirs = {data: changes[name] for data, changes in grid.items() if name in changes}
+        if not theirs:
+            continue
+        ours, paper = verdict(row), direction(list(theirs.values()))
+        rows.append(
+            {
+                "row": row["method"],
+                "ours": f"{row['difference'] / base:+.1%}",
+                "p (Holm)": f"{row['p holm']:.4f}",
+                "our direction": ours,
+                "002": ", ".join(f"{data} {change:+.1%}" for data, change in theirs.items()),
+                "its direction": paper,
+                "agree": "–" if "mixed" in paper or ours == "not told apart" else "yes" if ours == paper else "no",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
+    """One row a group: the metric with every item allowed, with the items of the history left out, and the change."""
+    rows = []
+    for name, group in groups.items():
+        every, unseen = per_user(group, metric), per_user(group, metric, unseen=True)
+        found = compare(unseen, every)
+        rows.append({"method": name, "every item": every.mean(), "seen left out": unseen.mean()} | vars(found))
+    return pd.DataFrame(rows)
+
+
+def verdict(row: pd.Series) -> str:
+    """What the corrected test says of a row of ``comparison``."""
+    if row["p holm"] >= 0.05:
+        return "not told apart"
+    return "better" if row["difference"] > 0 else "worse"
+
+
+def direction(changes: Sequence[float]) -> str:
+    """One word for relative changes on several data sets.
+
+    >>> direction([-0.2, -0.001]), direction([0.004]), direction([0.1, -0.1])
+    ('worse', 'equal', 'mixed')
+    """
+    signs = {int(np.sign(change)) for change in changes if abs(change) > EQUAL}
+    return {frozenset(): "equal", frozenset({1}): "better", frozenset({-1}): "worse"}.get(frozenset(signs), "mixed")
+
+
+def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds."""
     rows = []
-    for name, group in by_method(records).items():
+    for name, group in groups.items():
         quality = [record["semantic_ids"] for record in group if record["semantic_ids"]]
         if not quality:
             continue
         errors = [row["relative_error"][-1] for row in quality if row["relative_error"]]
         rows.append(
             {
-                "method": method(name).label,
+                "method": name,
                 "codes used": _levels(quality, "usage", "{:.0f}"),
                 "perplexity": _levels(quality, "perplexity", "{:.1f}"),
                 "relative error": round(float(np.mean(errors)), 4) if errors else None,
@@ -97,20 +175,18 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
     return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
 
 
-def findings(table: pd.DataFrame, reference: str, metric: str = "recall@10") -> list[str]:
-    """What a recommendation table shows, in sentences that its numbers alone decide."""
-    label = method(reference).label
-    base = table.loc[table["method"] == label].iloc[0]
+def findings(table: pd.DataFrame, metric: str = "recall@10") -> list[str]:
+    """What a table of comparisons shows, in sentences that its numbers alone decide."""
+    base = table.loc[table["difference"].isna()].iloc[0]
+    label = base["method"]
     lines = []
     for _, row in table[table["kind"] != "baseline"].iterrows():
         if row["method"] == label:
             continue
-        if row["p holm"] < 0.05:
-            verdict = "better than" if row["difference"] > 0 else "worse than"
-        else:
-            verdict = "not told apart from"
+        said = verdict(row)
         lines.append(
-            f"{row['method']} is {verdict} {label}: {row['difference']:+.4f} {_title(metric)} "
+            f"{row['method']} is {said} {'from' if said == 'not told apart' else 'than'} {label}: "
+            f"{row['difference']:+.4f} {_title(metric)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / base[metric]:+.1%}, p {row['p holm']:.4f}."
         )
     content = table[~table["kind"].isin(["baseline", "control"])]
@@ -124,10 +200,6 @@ def findings(table: pd.DataFrame, reference: str, metric: str = "recall@10") -> 
             f"({knn.iloc[0][metric]:.4f}), which reads no content at all."
         )
     return lines
-
-
-def _names(record: dict) -> tuple[str, str]:
-    return record["trial"]["features"], record["trial"]["generator"]["name"]
 
 
 def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
@@ -146,9 +218,11 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     for column in METRICS:
         columns[_title(column)] = [spread(row, column) for _, row in table.iterrows()]
     columns[f"{_title(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
-    columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
+    if "paper" in table:
+        columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
     columns[f"Δ {_title(metric)} [95 %]"] = [against(row) for _, row in table.iterrows()]
     columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
+    columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
     return pd.DataFrame(columns)
 
 
@@ -158,11 +232,16 @@ def _title(metric: str) -> str:
 
 
 def save(
-    table: pd.DataFrame, name: str, data: str, printed: pd.DataFrame | None = None, records: Sequence[dict] = ()
+    table: pd.DataFrame,
+    name: str,
+    data: str,
+    printed: pd.DataFrame | None = None,
+    records: Sequence[dict] | dict[str, Sequence[dict]] = (),
 ) -> Path:
     """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder.
 
-    The keys of the trials that it was made from go to <name>.trials.json: what no such list names may be removed.
+    The keys of the trials that it was made from (``records``, or groups of them) go to <name>.trials.json: what no such
+    list names may be removed.
     """
     folder = paths.results_of(data)
     printed = table if printed is None else printed
@@ -170,6 +249,8 @@ def save(
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
     latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     write_bytes(folder / f"{name}.tex", latex.to_latex(hrules=True).encode())
+    if isinstance(records, dict):
+        records = [record for group in records.values() for record in group]
     if records:
         write_json(folder / f"{name}.trials.json", sorted({record["key"] for record in records}))
     return folder

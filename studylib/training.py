@@ -15,6 +15,7 @@ from studylib import checkpoints
 from studylib.accelerate import Arithmetic, Team, compiled
 from studylib.config import NextItemSettings, TigerSettings
 from studylib.errors import StudyError
+from studylib.metrics import validated
 from studylib.models.decoder_only import DecoderOnly
 from studylib.models.generator import Generator
 from studylib.models.tiger import Size, Tiger
@@ -267,11 +268,6 @@ def train(
 def planned_epochs(settings: TigerSettings, pieces: list[Piece]) -> int:
     """``epochs``, or as many as ``targets`` allows, at least one."""
     return max(1, min(settings.epochs, settings.targets // sum(piece.targets for piece in pieces)))
-
-
-def validated(history: list[dict]) -> list[dict]:
-    """The epochs after which the validation split was looked at."""
-    return [row for row in history if "recall@10" in row]
 
 
 def finished(history: list[dict], epochs: int, patience: int) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,9 +28,9 @@ from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.metrics import Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
-from studylib.models.generator import user_tokens
+from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
-from studylib.store import FORMAT, Store
+from studylib.store import FORMAT, Store, work_folder
 from studylib.trials import index_file, key_of, parse_trial
 
 
@@ -43,6 +44,7 @@ class Outcome:
     ids: SemanticIds | None = None
     provenance: dict | None = None
     ran_on: dict = field(default_factory=dict)
+    borrowed: float = 0.0  # CPU seconds of a training that another trial had done
 
 
 def features_of(trial: Trial, data: Dataset) -> Embeddings:
@@ -90,16 +92,48 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
         searcher = Searcher(model, ids, settings.history, beams, user_tokens=by_user)
         return float(searcher.ranks(sample)[0].recall(10).mean())
 
-    epochs = training.train(
-        model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
-        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors", team=team,
-        user_tokens=None if by_user is None else torch.as_tensor(by_user, device=device),
-    )  # fmt: skip
+    checkpoint = work / "checkpoint.safetensors"
+    earlier = checkpoints.seconds(checkpoint)
+    epochs, borrowed = trained_for_another_search(trial, data, model)
+    if epochs is None:
+        epochs = training.train(
+            model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
+            log=lambda line: print(line, flush=True), checkpoint=checkpoint, team=team,
+            user_tokens=None if by_user is None else torch.as_tensor(by_user, device=device),
+        )  # fmt: skip
     if not team.first:
         return None
-    checkpoints.write(work / "model.safetensors", model.state_dict())
+    spent = borrowed or earlier + time.process_time()
+    checkpoints.write(
+        work / "model.safetensors", model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2))
+    )
     every, unseen = _searcher(model, ids, settings, data).ranks(data.test)
-    return Outcome(every, unseen, epochs, ids, provenance(trial, data), accelerate.facts(device, settings))
+    ran_on = accelerate.facts(device, settings)
+    return Outcome(every, unseen, epochs, ids, provenance(trial, data), ran_on, borrowed)
+
+
+def trained_for_another_search(trial: Trial, data: Dataset, model: Generator) -> tuple[list[dict] | None, float]:
+    """Give ``model`` the weights of a finished trial that differs in ``search`` alone, if they are on this machine.
+
+    Training never searches otherwise than along the tree, so they are the weights that training would end with.
+    Returns the epochs and CPU seconds of that training; None and 0 where there is none.
+    """
+    for search in get_args(TigerSettings.model_fields["search"].annotation):
+        other = trial.model_copy(update={"generator": trial.generator.model_copy(update={"search": search})})
+        file = work_folder(key_of(other, data)) / "model.safetensors"
+        if search == trial.generator.search or not file.exists():
+            continue
+        try:
+            weights, facts = checkpoints.read(file)
+        except checkpoints.Damaged as error:
+            print(f"{error}; training again", flush=True)
+            continue
+        if "epochs" in facts:
+            print(f"trained before, for search {search}: {file.parent.name}", flush=True)
+            model.load_state_dict(weights)
+            model.eval()
+            return json.loads(facts["epochs"]), float(facts["cpu_seconds"])
+    return None, 0.0
 
 
 def baseline(trial: Trial, data: Dataset) -> Popularity | ItemKnn:
@@ -219,7 +253,7 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
     if outcome is None:
         return 0
     cost = {
-        "cpu_seconds": round(time.process_time() + spent, 2),
+        "cpu_seconds": round(time.process_time() + spent + outcome.borrowed, 2),
         "wall_seconds": round(time.time() - began, 2),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }

@@ -94,7 +94,7 @@ def test_a_table_says_what_its_records_say():
     assert table.loc["random IDs", "difference"] == found.difference < 0
     assert table.loc["random IDs", "p holm"] == pytest.approx(2 * found.p)
     assert np.isnan(table.loc["MiniLM-L6", "p"])
-    lines = tables.findings(table.reset_index(), "minilm")
+    lines = tables.findings(table.reset_index())
     assert lines[0].startswith("random IDs is worse than MiniLM-L6")
     assert "below item-kNN" in lines[1]
     printed = tables.readable(table.reset_index())

@@ -35,6 +35,19 @@ def read(store: Store, key: str) -> bytes:
     return (store.folder(key) / "record.json").read_bytes()
 
 
+def test_another_search_takes_the_weights_that_are_there(folders, monkeypatch):
+    alone = run([quick(search="free")], Store(folders / "alone"))[0]
+    monkeypatch.setenv("STUDY_CACHE", str(folders / "another"))
+    tree = run([quick()])[0]
+    free = run([quick(search="free")])[0]
+    log = (work_folder(free["key"]) / "log.txt").read_text()
+    assert f"trained before, for search tree: {tree['key']}" in log
+    assert (Store.default().folder(free["key"]) / "record.json").read_bytes() == read(
+        Store(folders / "alone"), alone["key"]
+    )
+    assert free["cost"]["cpu_seconds"] > 2  # the training that it did not have to do again counts
+
+
 def test_a_planted_rule_is_learnt(folders):
     record = run([quick(epochs=40)])[0]
     assert record["metrics"]["recall@5"] > 0.5  # chance: 5 of 40

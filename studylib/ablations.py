@@ -1,0 +1,84 @@
+"""What the ablation notebooks vary: by name, what it changes in a trial and what a reader calls it.
+
+The first name of a table is its reference. 002 (GRID) is the source of the tables; rows that it does not have say so.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from studylib.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row: ``tokenizer`` and ``generator`` are the settings that differ from the notebook's own."""
+
+    label: str
+    tokenizer: dict = field(default_factory=dict)
+    generator: dict = field(default_factory=dict)
+
+
+AS_IT_IS = Choice("as it is")
+
+# 002, Table 1; OPQ and balanced assignment are the study's own rows.
+TOKENIZERS = {
+    "residual-kmeans": Choice("residual k-means"),
+    "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
+    "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
+    "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
+    "balanced-kmeans": Choice("residual k-means, balanced", {"name": "balanced-kmeans"}),
+    "opq": Choice("OPQ (codes without order)", {"name": "opq"}),
+}
+
+# 002, Table 7 has the first two; items that share an ID are scored by expectation (see studylib/metrics.py).
+COLLISIONS = {
+    "dedup": Choice("a level that numbers them"),
+    "none": Choice("left to collide", {"collisions": "none"}),
+    "matching": Choice("matched to free codes", {"collisions": "matching"}),
+    "sinkhorn": Choice("Sinkhorn on the last level", {"collisions": "sinkhorn"}),
+}
+
+# 002, Tables 4, 5, 6, 8; one pass, exact scoring, both ways, history and size are the study's own rows.
+GENERATORS = {
+    "base": Choice("encoder-decoder, one pass, tree search"),
+    "user-tokens-2000": Choice("2,000 user tokens", generator={"user_tokens": 2000}),
+    "user-tokens-8000": Choice("8,000 user tokens", generator={"user_tokens": 8000}),
+    "decoder-only": Choice("decoder only", generator={"architecture": "decoder-only"}),
+    "no-augmentation": Choice("last item the only target", generator={"augmentation": "none"}),
+    "both-ways": Choice("sequences read both ways", generator={"augmentation": "both-ways"}),
+    "windows": Choice("sliding windows", generator={"training": "windows"}),
+    "free": Choice("free search", generator={"search": "free"}),
+    "exact": Choice("every item scored", generator={"search": "exact"}),
+    "history-5": Choice("history of 5 items", generator={"history": 5}),
+    "small": Choice("half the width", generator={"d_model": 48, "d_ff": 192, "d_head": 12}),
+    "large": Choice("twice the width", generator={"d_model": 192, "d_ff": 768, "d_head": 48}),
+}
+
+
+TABLES = {"tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS}
+
+
+def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
+    """The rows of ``names`` in a table, in their order; ``shapes`` takes any levels x codes, as in 002's Table 3.
+
+    Raises:
+        StudyError: a name that the table does not have.
+
+    >>> choices("shapes", ("4x256",))["4x256"].tokenizer
+    {'levels': 4, 'codes': 256}
+    """
+    if table == "shapes":
+        return {name: shape(name) for name in names}
+    for name in names:
+        if name not in TABLES[table]:
+            raise StudyError(f"{name!r} is none of {', '.join(TABLES[table])}; choose from these")
+    return {name: TABLES[table][name] for name in names}
+
+
+def shape(name: str) -> Choice:
+    """Levels and codes a level."""
+    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]{0,4})", name)
+    if not match:
+        raise StudyError(f"{name!r} is no shape; write levels x codes, such as 3x256")
+    levels, codes = int(match[1]), int(match[2])
+    return Choice(f"{levels} × {codes}", {"levels": levels, "codes": codes})
