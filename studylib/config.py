@@ -61,6 +61,8 @@ class TigerSettings(Settings):
     # Every item a target; a user's last one only; every item of the sequence and of the sequence backwards.
     augmentation: Literal["every", "none", "both-ways"] = later("every")
     user_tokens: int = later(0, ge=0, le=10**6)
+    alignment: int = later(0, ge=0, le=10**9)  # steps of translation between modalities before training (000, Eq. 11)
+    alignment_lr: float = later(1e-4, gt=0, le=10)  # 000, section 4.1.2: 2,000 steps at 1e-4
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
     compile: bool = later(False)
@@ -70,6 +72,8 @@ class TigerSettings(Settings):
     def _one_pass(self):
         if self.architecture == "decoder-only" and self.training != "one-pass":
             raise ValueError("a decoder-only generator reads a sequence once: set training to one-pass")
+        if self.architecture == "decoder-only" and self.alignment:
+            raise ValueError("alignment translates by encoder and decoder: set it to 0 for a decoder-only generator")
         return self
 
 
@@ -151,17 +155,41 @@ class Trial(Settings):
 
     ``budget`` says where the generator's settings started from; what counts is the settings themselves.
     ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
-    for a baseline that reads no content.
+    for a baseline that reads no content; several, joined by ``+``, are put together as ``fusion`` says: early (mean,
+    concatenation, gate; studylib/fusion/early.py) or late (late, interleaved, delimited; studylib/fusion/late.py).
     """
 
     data: str
     features: str = "none"
-    fusion: Literal["none"] = "none"
+    fusion: Literal["none", "mean", "concatenation", "gate", "late", "interleaved", "delimited"] = "none"
     page: Page = Page()
     tokenizer: TokenizerSettings = TokenizerSettings()
     generator: GeneratorSettings = TigerSettings()
     budget: Literal["smoke", "cpu", "paper"] = "cpu"
     seed: int = Field(0, ge=0, le=2**31)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.features.split("+"))
+
+    @property
+    def late(self) -> bool:
+        return self.fusion in ("late", "interleaved", "delimited")
+
+    @model_validator(mode="after")
+    def _fusion(self):
+        several, indexed = len(self.modalities) > 1, [name.startswith("index:") for name in self.modalities]
+        if several != (self.fusion != "none"):
+            raise ValueError(
+                f"fusion {self.fusion} of {len(self.modalities)} features: join several by '+' and say how, or give one"
+            )
+        if several and not self.late and any(indexed):
+            raise ValueError(f"fusion {self.fusion} reads embeddings, and an index has none: choose late fusion")
+        if self.late and self.tokenizer.collisions not in ("dedup", "none"):
+            raise ValueError("late fusion resolves collisions of the whole ID: set collisions to dedup or none")
+        if getattr(self.generator, "alignment", 0) and not self.late:
+            raise ValueError("alignment translates between modalities: choose late fusion, or set it to 0")
+        return self
 
 
 _KINDS = {dict: "mapping", str: "text"}
@@ -186,6 +214,6 @@ def trial(**settings) -> Trial:
             raise StudyError(f"budget: {shown(budget)} is none of {', '.join(BUDGETS)}; choose one of them")
         settings["generator"] = BUDGETS[budget].model_dump() | generator
     # Settings that nothing would read are put to one value, so that a trial has one description only.
-    if features == "none" or features.startswith("index:"):
+    if features == "none" or all(name.startswith("index:") for name in features.split("+")):
         settings["tokenizer"] = TokenizerSettings(name="none")
     return checked(Trial, settings)

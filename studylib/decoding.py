@@ -93,7 +93,7 @@ def beam_search(
         parent = best // candidate.shape[-1]
         nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
         nodes = torch.where(scores > NEVER, nodes, -1)
-        tokens = code + model.offsets[level]
+        tokens = code + model.offsets[model.target[level]]
         past = [tuple(_reorder(part, parent, rows) for part in layer) for layer in past]
     raise AssertionError("a Semantic ID has at least one level")
 

@@ -53,20 +53,33 @@ class Searcher:
 
     def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
         """Ranks of the targets, and with the items of each user's history left out."""
-        shape = (2, len(split))
+        return self.answers(split)[:2]
+
+    def answers(self, split: Split) -> tuple[Ranks, Ranks, list[Ranks]]:
+        """``ranks``, and for each modality of a late-fused ID the ranks if its codes alone had to be right.
+
+        Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3).
+        """
+        parts = [part_numbers(self.ids, part) for part in self.ids.parts]
+        shape = (2 + len(parts), len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
         target_leaf = self.ids.tree.leaf_of[split.targets]
         for users, *both in self.leaves(split.histories, split.users):
-            for row, found in enumerate(both):
+            every = np.arange(len(self.ids.tree.group_sizes))
+            wanted = [(0, both[0], every), (1, both[1], every)]
+            wanted += [(2 + number, both[0], part) for number, part in enumerate(parts)]
+            for row, found, number_of in wanted:
                 leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
-                user, slot = np.nonzero(leaves == target_leaf[users][:, None])
+                right = (leaves >= 0) & (number_of[leaves] == number_of[target_leaf[users]][:, None])
+                hit, slot = right.any(1), right.argmax(1)
                 ahead = np.cumsum(sizes, axis=1) - sizes
-                first[row, users[user]] = np.minimum(ahead[user, slot], int(MISSED) - 1)
-                group[row, users[user]] = sizes[user, slot]
+                first[row, users[hit]] = np.minimum(ahead[hit, slot[hit]], int(MISSED) - 1)
+                group[row, users[hit]] = sizes[hit, slot[hit]]
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED
-        return Ranks(first[0], group[0]), Ranks(first[1], group[1])
+        every, unseen, *apart = (Ranks(*row) for row in zip(first, group, strict=True))
+        return every, unseen, apart
 
     def recommend(
         self, history: np.ndarray, count: int = 10, seen: bool = False, user: int = 0
@@ -85,6 +98,12 @@ class Searcher:
                 if seen or item not in history
             ]
         return ranked[:count]
+
+
+def part_numbers(ids: SemanticIds, levels: tuple[int, ...]) -> np.ndarray:
+    """For every leaf of the prefix tree, a number that leaves with the same codes at ``levels`` share."""
+    leaves = ids.codes[ids.tree.items[ids.tree.group_first[:-1]]]
+    return np.unique(leaves[:, list(levels)], axis=0, return_inverse=True)[1].ravel()
 
 
 def padded(histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

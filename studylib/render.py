@@ -2,6 +2,8 @@
 
 A page is laid out and drawn at 1024 pixels and then reduced to the asked resolution, as 000 does for its Table 3: so
 a change of resolution never moves a word to another line, and pages of all resolutions differ in sharpness alone.
+The reduction takes the mean over each small pixel's area (Pillow's BOX): at 512, 256 and 128 every large pixel counts
+once, as on a sensor. LANCZOS would sharpen the edges of letters, that is, give back some of what is to be taken away.
 """
 
 import math
@@ -14,15 +16,17 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from studylib.errors import StudyError
+from studylib.settings import Settings, later
 
 CANVAS = 1024  # pixels; font_size and margin are given at this size
 SMALLEST_FONT = 5  # pixels; below it DejaVu Sans has no two letters alike enough to read
+LAYOUT_SEED = 11
 
 
-class Page(BaseModel):
+class Page(Settings):
     """How text is drawn.
 
     Args:
@@ -31,18 +35,24 @@ class Page(BaseModel):
         margin: pixels at resolution 1024, the same on all four sides.
         line_spacing: distance of two lines in line heights (ascent + descent).
         field_order: "given", or "shuffled": another order for every item, the same at every call.
+        drawn: "reduced", drawn at 1024 pixels and then reduced to ``resolution``; or "direct", laid out and drawn at
+            ``resolution`` with sizes in proportion, the font in whole pixels (24 becomes 6 at 256): sharp, but a line
+            may end at another word. The two are one at 1024.
+        layout: "fixed", one template for all items; or "varied": font size (2/3 to 4/3 of ``font_size``), margin (1/2
+            to 4 times ``margin``) and order of the fields are each item's own, by a hash of its text. A fixed template
+            lets an encoder compare pages place by place without reading; ``field_order`` is then of no account.
 
-    >>> Page(resolution=256)
-    Page(resolution=256, font_size=24, margin=32, line_spacing=1.2, field_order='given')
+    >>> Page(resolution=256).model_dump()
+    {'resolution': 256, 'font_size': 24, 'margin': 32, 'line_spacing': 1.2, 'field_order': 'given'}
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resolution: int = Field(1024, ge=64, le=1024)
     font_size: int = Field(24, ge=SMALLEST_FONT, le=256)
     margin: int = Field(32, ge=2, le=384)
     line_spacing: float = Field(1.2, ge=1.0, le=4.0)
     field_order: Literal["given", "shuffled"] = "given"
+    drawn: Literal["reduced", "direct"] = later("reduced")
+    layout: Literal["fixed", "varied"] = later("fixed")
 
     def __init__(self, **settings):
         try:
@@ -53,11 +63,48 @@ class Page(BaseModel):
             found = f" (found {settings[place]!r})" if place in settings else ""
             raise StudyError(f"page: {place}: {first['msg']}{found}; known: {', '.join(Page.model_fields)}") from None
 
+    @model_validator(mode="after")
+    def _one_description(self):
+        # Settings that change nothing are put to one value: the same page has one name in caches and trials.
+        if self.resolution == CANVAS:
+            object.__setattr__(self, "drawn", "reduced")
+        if self.layout == "varied":
+            object.__setattr__(self, "field_order", "given")
+        return self
+
+    @property
+    def canvas(self) -> int:
+        """Width and height in pixels of what is drawn on, before any reduction."""
+        return self.resolution if self.drawn == "direct" else CANVAS
+
     def ordered(self, fields: list[str], item: int) -> list[str]:
         """The fields in the order in which they are drawn for ``item``."""
+        if self.layout == "varied":
+            order = np.random.default_rng([LAYOUT_SEED, 1, _hash(fields)]).permutation(len(fields))
+            return [sorted(fields)[place] for place in order]
         if self.field_order == "given":
             return list(fields)
         return [fields[place] for place in np.random.default_rng([7, item]).permutation(len(fields))]
+
+    def of_item(self, fields: list[str]) -> "Page":
+        """The page that an item with these fields is drawn on: this one, or where the layout varies one of its own.
+
+        >>> pages = [Page(layout="varied").of_item([title]) for title in ("Steel ruler", "Brass ruler")]
+        >>> [(page.layout, page.font_size, page.margin) for page in pages]
+        [('fixed', 30, 36), ('fixed', 28, 91)]
+        """
+        if self.layout == "fixed":
+            return self
+        rng = np.random.default_rng([LAYOUT_SEED, 0, _hash(fields)])
+        font_size = round(self.font_size * rng.uniform(2 / 3, 4 / 3))
+        margin = round(self.margin * rng.uniform(1 / 2, 4))
+        own = {"font_size": min(max(font_size, SMALLEST_FONT), 256), "margin": min(max(margin, 2), 384)}
+        return self.model_copy(update=own | {"layout": "fixed"})
+
+
+def _hash(fields: list[str]) -> int:
+    """Of the fields in any order: so the text as it is drawn says how it is drawn, as the cache's keys must."""
+    return int.from_bytes(sha256("\0".join(sorted(fields)).encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 @dataclass(frozen=True)
@@ -68,12 +115,14 @@ class RenderedPage:
         image: PIL "L", resolution x resolution, black on white.
         boxes: (left, top, right, bottom) of every line of text in pixels of ``image``, top to bottom; the full line
             height, so that crops of one page are equally high.
+        lines: the text of every line.
         font_size: pixels at resolution 1024 that were really used.
         shrunk: the text did not fit at the asked font size.
     """
 
     image: Image.Image
     boxes: list[tuple[int, int, int, int]]
+    lines: list[str]
     font_size: int
     shrunk: bool
 
@@ -95,6 +144,7 @@ def render(fields: list[str], page: Page, item: int = 0) -> RenderedPage:
     words = [field for field in words if field]
     if not words:
         raise StudyError(f"item {item}: no text to draw; give the item a title or leave it out of the data set")
+    page = page.of_item(fields)
     size, lines = _largest_fit(words, page, item)
     return _draw(lines, size, page)
 
@@ -128,13 +178,19 @@ def _line_height(size: int) -> int:
     return sum(_font(size).getmetrics())
 
 
+def _pixels(size: int, page: Page) -> int:
+    """A font size given at 1024, on the canvas: whole, because FreeType draws small letters at whole sizes only."""
+    return max(1, round(size * page.canvas / CANVAS))
+
+
 def _largest_fit(words: list[list[str]], page: Page, item: int) -> tuple[int, list[str]]:
-    room = CANVAS - 2 * page.margin
+    room = (CANVAS - 2 * page.margin) * page.canvas / CANVAS
     best = None
     low, high, size = SMALLEST_FONT, page.font_size, page.font_size
     while low <= high:
-        lines = [line for field in words for line in _wrap(field, size, room)]
-        if (len(lines) - 1) * page.line_spacing * _line_height(size) + _line_height(size) <= room:
+        pixels = _pixels(size, page)
+        lines = [line for field in words for line in _wrap(field, pixels, room)]
+        if (len(lines) - 1) * page.line_spacing * _line_height(pixels) + _line_height(pixels) <= room:
             best, low = (size, lines), size + 1
         else:
             high = size - 1
@@ -148,7 +204,7 @@ def _largest_fit(words: list[list[str]], page: Page, item: int) -> tuple[int, li
     return best
 
 
-def _wrap(words: list[str], size: int, room: int) -> list[str]:
+def _wrap(words: list[str], size: int, room: float) -> list[str]:
     lines, line, used = [], [], 0.0
     space = _width(size, " ")
     for word in words:
@@ -162,7 +218,7 @@ def _wrap(words: list[str], size: int, room: int) -> list[str]:
     return [*lines, " ".join(line)]
 
 
-def _break(word: str, size: int, room: int) -> list[str]:
+def _break(word: str, size: int, room: float) -> list[str]:
     pieces, start = [], 0
     while start < len(word):
         end = start + 1
@@ -174,15 +230,17 @@ def _break(word: str, size: int, room: int) -> list[str]:
 
 
 def _draw(lines: list[str], size: int, page: Page) -> RenderedPage:
-    image = Image.new("L", (CANVAS, CANVAS), 255)
+    image = Image.new("L", (page.canvas, page.canvas), 255)
     pen = ImageDraw.Draw(image)
-    scale = page.resolution / CANVAS
+    font, height = _font(_pixels(size, page)), _line_height(_pixels(size, page))
+    left = round(page.margin * page.canvas / CANVAS)
+    scale = page.resolution / page.canvas
     boxes = []
     for number, line in enumerate(lines):
-        top = page.margin + number * page.line_spacing * _line_height(size)
-        pen.text((page.margin, round(top)), line, fill=0, font=_font(size))
-        box = (page.margin, round(top), page.margin + _font(size).getlength(line), round(top) + _line_height(size))
+        top = round(page.margin * page.canvas / CANVAS + number * page.line_spacing * height)
+        pen.text((left, top), line, fill=0, font=font)
+        box = (left, top, left + font.getlength(line), top + height)
         boxes.append((*(math.floor(scale * edge) for edge in box[:2]), *(math.ceil(scale * edge) for edge in box[2:])))
-    if page.resolution < CANVAS:
+    if page.resolution < page.canvas:
         image = image.resize((page.resolution, page.resolution), Image.Resampling.BOX)
-    return RenderedPage(image, boxes, size, shrunk=size < page.font_size)
+    return RenderedPage(image, boxes, lines, size, shrunk=size < page.font_size)

@@ -184,8 +184,9 @@ def kill_kernel(bench: Bench, place: str, moment: random.Random) -> tuple[dict[s
     process = bench.start(code, place)
     before, hit = strike(bench, place, process, lambda: descendants(process.pid, "ipykernel_launcher"), moment)
     status = bench.wait(process)
-    if hit and status != 1:
-        raise StudyError(f"the kernel was killed, but the run ended with status {status}")
+    if status not in (0, 1):
+        raise StudyError(f"the kernel was killed, and the run ended with status {status}")
+    hit = hit and status == 1  # killed when its last cell had run, it had nothing left to fail at
     before |= bench.written(place)  # trials outlive the kernel that started them
     bench.run(code, place)
     return before, hit

@@ -26,6 +26,7 @@ class SemanticIds:
         error: relative error of the tokenizer after each level (||x - x^||^2 / ||x||^2); None if unknown.
         report: how the tokenizer was fitted, one row for each iteration and level, and what was done about collisions
             (see studylib/tokenizers/residual.py, ``Progress``); nothing else depends on it.
+        parts: the levels of each modality where several were put together (studylib/fusion/late.py).
 
     >>> ids = SemanticIds(np.array([[0, 1], [0, 0], [1, 0], [0, 1]]), (2, 2))
     >>> ids.collisions, ids.usage
@@ -37,6 +38,7 @@ class SemanticIds:
     error: tuple[float, ...] | None = None
     source: str = "semantic ids"
     report: tuple[dict, ...] = field(default=(), repr=False)
+    parts: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self):
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.sizes) or not len(self.codes):

@@ -18,11 +18,13 @@ from typing import get_args
 import numpy as np
 import torch
 
-from studylib import __version__, accelerate, checkpoints, next_item, tokenizers, training
+from studylib import __version__, accelerate, checkpoints, content, next_item, training
 from studylib.accelerate import Team
+from studylib.alignment import align
 from studylib.config import NextItemSettings, TigerSettings, Trial
+from studylib.content import Content
 from studylib.data import Dataset, Split, load
-from studylib.encoders import Embeddings, cache, embed
+from studylib.encoders import cache
 from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
@@ -31,7 +33,7 @@ from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
 from studylib.store import FORMAT, Store, work_folder
-from studylib.trials import index_file, key_of, parse_trial
+from studylib.trials import key_of, parse_trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,34 +43,10 @@ class Outcome:
     every: Ranks
     unseen: Ranks
     epochs: list[dict]
-    ids: SemanticIds | None = None
-    provenance: dict | None = None
+    content: Content | None = None
     ran_on: dict = field(default_factory=dict)
     borrowed: float = 0.0  # CPU seconds of a training that another trial had done
-
-
-def features_of(trial: Trial, data: Dataset) -> Embeddings:
-    """The embeddings that a trial tokenizes, from the cache if they are there."""
-    return embed(data, trial.features, trial.page, print)
-
-
-def semantic_ids(trial: Trial, data: Dataset) -> SemanticIds:
-    """The IDs that a trial generates: read from an index, or fitted on its features."""
-    if trial.features.startswith("index:"):
-        return SemanticIds.load(index_file(data, trial.features), data.n_items)
-    if trial.features == "none":
-        raise StudyError("features 'none' gives the generator no Semantic IDs; name an encoder, a file or an index")
-    return tokenizers.fit(features_of(trial, data).matrix, trial.tokenizer, trial.seed)
-
-
-def provenance(trial: Trial, data: Dataset) -> dict | None:
-    """Where a trial's features come from: encoder, digest of its weights, pages that were drawn smaller to fit."""
-    if trial.features == "none" or trial.features.startswith("index:"):
-        return None
-    found = dict(features_of(trial, data).provenance)
-    if "file" in found:
-        found["file"] = Path(found["file"]).name  # its content is in the key; where it lay is nobody's business
-    return found
+    parts: dict[str, Ranks] = field(default_factory=dict)  # by modality of a late-fused ID
 
 
 def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | None:
@@ -80,9 +58,9 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
         return _next_item_outcome(trial, data, work)
     if not isinstance(trial.generator, TigerSettings):
         return _baseline_outcome(trial, data)
-    ids = semantic_ids(trial, data)
+    found = content.of(trial, data)
+    ids, settings, device = found.ids, trial.generator, accelerate.device()
     print(f"semantic ids: {ids.quality()}", flush=True)
-    settings, device = trial.generator, accelerate.device()
     model = training.build(settings, ids.sizes, trial.seed).to(device)
     sample = validation_sample(data.valid, settings.validation_users)
     by_user = user_tokens(data.users, settings.user_tokens)
@@ -96,6 +74,8 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     earlier = checkpoints.seconds(checkpoint)
     epochs, borrowed = trained_for_another_search(trial, data, model)
     if epochs is None:
+        if settings.alignment and not checkpoint.exists():  # it comes first, so a checkpoint stands behind it
+            align(model, ids, settings, trial.seed)
         epochs = training.train(
             model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
             log=lambda line: print(line, flush=True), checkpoint=checkpoint, team=team,
@@ -107,9 +87,9 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     checkpoints.write(
         work / "model.safetensors", model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2))
     )
-    every, unseen = _searcher(model, ids, settings, data).ranks(data.test)
+    every, unseen, parts = _searcher(model, ids, settings, data).answers(data.test)
     ran_on = accelerate.facts(device, settings)
-    return Outcome(every, unseen, epochs, ids, provenance(trial, data), ran_on, borrowed)
+    return Outcome(every, unseen, epochs, found, ran_on, borrowed, dict(zip(trial.modalities, parts, strict=False)))
 
 
 def trained_for_another_search(trial: Trial, data: Dataset, model: Generator) -> tuple[list[dict] | None, float]:
@@ -178,7 +158,7 @@ def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
     Raises:
         checkpoints.Damaged: the weights are cut off or changed.
     """
-    ids, settings = semantic_ids(trial, data), trial.generator
+    ids, settings = content.of(trial, data).ids, trial.generator
     model = training.build(settings, ids.sizes, trial.seed)
     model.load_state_dict(checkpoints.read(work / "model.safetensors")[0])
     return _searcher(model.eval(), ids, settings, data)
@@ -191,27 +171,29 @@ def _searcher(model, ids: SemanticIds, settings: TigerSettings, data: Dataset) -
 
 def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
     """All that was measured; nothing in it depends on when or how fast it was."""
+    made = outcome.content
     return {
         "key": key_of(trial, data),
         "format": FORMAT,
         "trial": trial.model_dump(mode="json"),
         "data": {"fingerprint": data.fingerprint, **data.statistics},
         "versions": {name: version(name) for name in ("torch", "numpy")} | {"studylib": __version__},
-        "features": outcome.provenance,
-        "semantic_ids": outcome.ids.quality() if outcome.ids else None,
+        "features": made.provenance if made else None,
+        "semantic_ids": made.ids.quality() if made else None,
         "epochs": outcome.epochs,
         "metrics": outcome.every.means(),
         "metrics_unseen": outcome.unseen.means(),
         "ranks": outcome.every.pack(),
         "ranks_unseen": outcome.unseen.pack(),
-        **tokenizer_report(outcome.ids),
+        **({"ranks_parts": {name: r.pack() for name, r in outcome.parts.items()}} if outcome.parts else {}),
+        **(tokenizer_report(made.ids) | made.facts if made else {}),
         **outcome.ran_on,
     }
 
 
-def tokenizer_report(ids: SemanticIds | None) -> dict:
-    """How the tokenizer was fitted, as columns, and what was done about collisions; nothing for ready IDs."""
-    if ids is None or not ids.report:
+def tokenizer_report(ids: SemanticIds) -> dict:
+    """How the tokenizer was fitted, as columns, and what was done about collisions; nothing for ready or late IDs."""
+    if not ids.report:
         return {}
     *steps, collisions = ids.report
     return {"tokenizer": {"steps": {name: [row[name] for row in steps] for name in steps[0]}, "collisions": collisions}}
@@ -258,9 +240,9 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     codes = None
-    if outcome.ids is not None and not trial.features.startswith("index:"):
+    if outcome.content and trial.tokenizer.name != "none":
         buffer = io.BytesIO()
-        np.save(buffer, outcome.ids.codes.astype(np.uint16), allow_pickle=False)
+        np.save(buffer, outcome.content.ids.codes.astype(np.uint16), allow_pickle=False)
         codes = buffer.getvalue()
     store.write(record_of(trial, data, outcome), cost, codes)
     (work / "checkpoint.safetensors").unlink(missing_ok=True)

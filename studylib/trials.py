@@ -36,13 +36,14 @@ PATIENCE = 60  # seconds without news before the engine is asked whether it is i
 
 
 def content_fingerprint(trial: Trial, data: Dataset) -> str:
-    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoder's weights."""
+    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoders' weights."""
     digest = sha256(data.fingerprint.encode())
-    features = trial.features.removeprefix("shuffled:")
-    for file in _files_read(data, features):
-        digest.update(bytes.fromhex(file_digest(file)))
-    if features != "none" and not features.startswith(("index:", "features:")):
-        digest.update(embeddings.identity(registry.encoder(features), trial.page).encode())
+    for features in trial.modalities:
+        name = features.removeprefix("shuffled:")
+        for file in _files_read(data, name):
+            digest.update(bytes.fromhex(file_digest(file)))
+        if name != "none" and not name.startswith(("index:", "features:")):
+            digest.update(embeddings.identity(registry.encoder(name), trial.page).encode())
     return digest.hexdigest()
 
 
@@ -158,7 +159,11 @@ def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engin
 
     What cannot be encoded is said; the trials that need it will fail for the same reason, and they alone.
     """
-    wanted = dict.fromkeys((trial.data, trial.features.removeprefix("shuffled:"), trial.page) for trial in trials)
+    wanted = dict.fromkeys(
+        (trial.data, features.removeprefix("shuffled:"), trial.page)
+        for trial in trials
+        for features in trial.modalities
+    )
     wanted = [row for row in wanted if row[1] != "none" and not row[1].startswith(("index:", "features:"))]
     if not engine.remote:
         for data, features, page in wanted:

@@ -87,7 +87,7 @@ def _verify_trial(folder: Path) -> Iterator[Problem]:
         yield Problem("missing", str(cost), "no table of metrics needs it; its cost is unknown")
     except ValueError as error:
         yield Problem("damaged", str(cost), f"{error}; its cost is unknown")
-    made_codes = record.get("semantic_ids") is not None and not record["trial"]["features"].startswith("index:")
+    made_codes = record.get("semantic_ids") is not None and record["trial"]["tokenizer"]["name"] != "none"
     if made_codes and not codes.exists():
         yield Problem("missing", str(codes), "remove the trial's folder and run its notebook again")
     elif codes.exists() and not _fits(codes, codes.with_name("codes.npy.sha256")):

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from studylib import trials
+from studylib import content, trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
 from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.files import write_bytes
 from studylib.store import Store, work_folder
-from studylib.trial import baseline, record_of, semantic_ids, trained, validation_sample
+from studylib.trial import baseline, record_of, trained, validation_sample
 from studylib.trials import key_of, run
 from tests.conftest import toy
 
@@ -279,7 +279,7 @@ def test_missing_index_and_features_are_named(folders):
     with pytest.raises(StudyError, match=r"Toy.lost.npy: no such file"):
         key_of(trial(data="Toy", features="features:lost"), load("Toy"))
     with pytest.raises(StudyError, match="name an encoder"):
-        semantic_ids(trial(data="Toy"), load("Toy"))
+        content.of(trial(data="Toy"), load("Toy"))
 
 
 def test_budgets_differ_in_size():

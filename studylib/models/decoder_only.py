@@ -122,12 +122,12 @@ class DecoderOnly(Generator):
             x = layer.rest(x, attend(query, key, value, future, memory, number))
         return torch.cat([first, self.norm(x)], 2)
 
-    def step(self, tokens, level, memory, past):
-        if level == 0:  # the history's last hidden state predicts the first code: no token of the target is read yet
+    def step(self, tokens, place, memory, past):
+        if place == 0:  # the history's last hidden state predicts the first code: no token of the target is read yet
             return memory.last[:, None], []
         users, beams = tokens.shape
         x = self.embedding(tokens)[:, :, None]
-        positions = (memory.lengths + level - 1)[:, None, None].expand(-1, beams, 1)
+        positions = (memory.lengths + place - 1)[:, None, None].expand(-1, beams, 1)
         grown = []
         for number, layer in enumerate(self.layers):
             query, key, value = layer.heads(x, positions)

@@ -24,11 +24,13 @@ class Generator(nn.Module):
         levels: codebook size of each level of the Semantic ID.
         d_model: width of the token embeddings and of the hidden states.
         softmax: ``"level"``, one softmax over a level's own codes, or ``"vocabulary"``, one over all tokens (T5's).
+        target: the levels that are written, all of them by default; a history is read with all its levels.
     """
 
-    def __init__(self, levels: Sequence[int], d_model: int, softmax: str):
+    def __init__(self, levels: Sequence[int], d_model: int, softmax: str, target: Sequence[int] | None = None):
         super().__init__()
         self.levels, self.softmax = tuple(levels), softmax
+        self.target = tuple(range(len(self.levels))) if target is None else tuple(target)
         offsets = torch.tensor([0, *levels]).cumsum(0) + 1
         self.register_buffer("offsets", offsets[:-1], persistent=False)
         self.vocabulary = int(offsets[-1])
@@ -65,31 +67,43 @@ class Generator(nn.Module):
         """Hidden states of given targets, all of them after the whole history."""
 
     @abstractmethod
-    def step(self, tokens: Int[Tensor, "batch beam"], level: int, memory: Any, past: list | None):
+    def step(self, tokens: Int[Tensor, "batch beam"], place: int, memory: Any, past: list | None):
         """Hidden state [batch, beam, d_model] after one more token of each beam, and the grown memory of the beams.
+
+        ``place`` counts the levels that are written.
 
         ``past``: per layer (keys, values) with batch and beam folded, None at the start.
         """
 
-    def log_probabilities(self, hidden: Float[Tensor, "... d_model"], level: int) -> Float[Tensor, "... code"]:
-        """log p(code | what came before) over the codes of ``level``."""
+    def tokens(self, codes: Int[Tensor, "... level"], levels: Sequence[int]) -> Int[Tensor, "... level"]:
+        """Tokens of the codes of these levels."""
+        return codes + self.offsets[list(levels)]
+
+    def log_probabilities(self, hidden: Float[Tensor, "... d_model"], place: int) -> Float[Tensor, "... code"]:
+        """log p(code | what came before) over the codes of the ``place``-th level that is written."""
+        level = self.target[place]
         first, last = int(self.offsets[level]), int(self.offsets[level]) + self.levels[level]
         if self.softmax == "level":
             return torch.log_softmax(nn.functional.linear(hidden, self.head.weight[first:last]), -1)
         return torch.log_softmax(self.head(hidden), -1)[..., first:last]
 
-    def loss(self, hidden: Float[Tensor, "target level d_model"], targets: Int[Tensor, "target level"]) -> Tensor:
-        """Sum over targets of the mean over levels of -log p(code)."""
-        total = hidden.new_zeros(())
-        for level in range(len(self.levels)):
+    def loss(
+        self,
+        hidden: Float[Tensor, "target level d_model"],
+        targets: Int[Tensor, "target level"],
+        levels: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Sum over targets of the mean over ``levels`` (those that are written, by default) of -log p(code)."""
+        total, levels = hidden.new_zeros(()), self.target if levels is None else levels
+        for place, level in enumerate(levels):
             if self.softmax == "level":
                 first = int(self.offsets[level])
-                logits = nn.functional.linear(hidden[:, level], self.head.weight[first : first + self.levels[level]])
-                total = total + nn.functional.cross_entropy(logits, targets[:, level], reduction="sum")
+                logits = nn.functional.linear(hidden[:, place], self.head.weight[first : first + self.levels[level]])
+                total = total + nn.functional.cross_entropy(logits, targets[:, place], reduction="sum")
             else:
-                token = targets[:, level] + self.offsets[level]
-                total = total + nn.functional.cross_entropy(self.head(hidden[:, level]), token, reduction="sum")
-        return total / len(self.levels)
+                token = targets[:, place] + self.offsets[level]
+                total = total + nn.functional.cross_entropy(self.head(hidden[:, place]), token, reduction="sum")
+        return total / len(levels)
 
 
 def user_tokens(names: Sequence[str], tokens: int) -> Int[np.ndarray, " users"] | None:

@@ -12,6 +12,7 @@ Two readings of a history:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,7 +141,7 @@ class Tiger(Generator):
     """The encoder-decoder generator.
 
     Args:
-        levels, softmax: as in Generator.
+        levels, softmax, target: as in Generator.
         size: width and depth.
         causal: the encoder is causal between items (one-pass training); False is T5's bidirectional encoder.
         dropout: everywhere T5 has it.
@@ -149,9 +150,9 @@ class Tiger(Generator):
 
     def __init__(
         self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax: str = "level",
-        user_tokens: int = 0,
+        user_tokens: int = 0, target: tuple[int, ...] | None = None,
     ):  # fmt: skip
-        super().__init__(levels, size.d_model, softmax)
+        super().__init__(levels, size.d_model, softmax, target)
         self.size, self.causal = size, causal
         self.encoder_positions = nn.Embedding(BUCKETS, size.heads)
         self.decoder_positions = nn.Embedding(BUCKETS, size.heads)
@@ -199,6 +200,9 @@ class Tiger(Generator):
             bias = bias.masked_fill(item[None, :] > item[:, None], -math.inf)
         elif lengths is not None:
             bias = bias + self.history_only(lengths, items)
+        return self._encode(x, bias)
+
+    def _encode(self, x: Float[Tensor, "batch token d_model"], bias: Tensor) -> Float[Tensor, "batch token d_model"]:
         x = self.dropout(x)
         for layer in self.encoder:
             x = layer(x, bias)
@@ -222,11 +226,13 @@ class Tiger(Generator):
 
         ``mask`` is added to the cross-attention logits: see ``past_only`` and ``history_only``.
         """
-        return self._decode(targets, self.start(memory), mask)
+        return self._decode(targets, self.start(memory), mask, self.target)
 
-    def _decode(self, targets: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None) -> Tensor:
+    def _decode(
+        self, targets: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, levels: Sequence[int]
+    ) -> Tensor:
         start = torch.full_like(targets[..., :1], START)
-        tokens = torch.cat([start, (targets + self.offsets)[..., :-1]], -1)
+        tokens = torch.cat([start, self.tokens(targets, levels)[..., :-1]], -1)
         positions = torch.arange(targets.shape[-1], device=targets.device)
         bias = position_bias(self.decoder_positions, positions, positions, bidirectional=False)
         bias = bias.masked_fill(positions[None, :] > positions[:, None], -math.inf)
@@ -237,7 +243,7 @@ class Tiger(Generator):
 
     def past_only(self, items: int, device=None) -> Float[Tensor, "queries tokens"]:
         """One-pass mask: target n (the item after item n of the history) sees items 0..n."""
-        query = torch.arange(items * len(self.levels), device=device) // len(self.levels)
+        query = torch.arange(items * len(self.target), device=device) // len(self.target)
         item = self._item_of(torch.arange(self._before + items * len(self.levels), device=device))
         seen = torch.zeros(len(query), len(item), device=device)
         return seen.masked_fill(item[None, :] > query[:, None], -math.inf)
@@ -264,11 +270,22 @@ class Tiger(Generator):
         return memory, self.history_only(lengths, history.shape[1])
 
     def write(self, targets, memory):
-        return self._decode(targets, *memory)
+        return self._decode(targets, *memory, self.target)
 
-    def step(self, tokens, level, memory, past):
+    def translate(
+        self, codes: Int[Tensor, "batch source"], source: Sequence[int], targets: Int[Tensor, "batch target"],
+        target: Sequence[int],
+    ) -> Float[Tensor, "batch target d_model"]:  # fmt: skip
+        """Hidden states that predict some levels of an item, ``target``, from others of it (000, Eq. 11)."""
+        x = self.embedding(self.tokens(codes, source))
+        positions = torch.arange(x.shape[1], device=codes.device)
+        bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
+        memory = self.start(self._encode(x, bias))
+        return self._decode(targets[:, None], memory, None, target)[:, 0]
+
+    def step(self, tokens, place, memory, past):
         keys_values, mask = memory
-        positions = torch.arange(level + 1, device=tokens.device)
+        positions = torch.arange(place + 1, device=tokens.device)
         bias = position_bias(self.decoder_positions, positions[-1:], positions, bidirectional=False)
         x = self.embedding(tokens)[:, :, None]
         grown = []

@@ -34,18 +34,18 @@ def fit(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings
             f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use residual-kmeans, r-vq, rq-vae, "
             "opq or balanced-kmeans"
         )
-    projected = _projected(embeddings, settings)
-    result = quantise(projected, settings, seed)
-    check_collapse(result.codes[:, 0], projected, settings)
+    inputs = projected(embeddings, settings)
+    result = quantise(inputs, settings, seed)
+    check_collapse(result.codes[:, 0], inputs, settings)
     sizes = (settings.codes,) * settings.levels
     codes, sizes, error, row = collisions.resolve(result, sizes, settings.collisions)
     source = f"{TITLES[settings.name]}, seed {seed}"
     return SemanticIds(codes, sizes, error, source=source, report=(*result.report, row))
 
 
-def quantise(projected: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> Quantised:
+def quantise(inputs: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> Quantised:
     """Codes before anything is done about collisions."""
-    shape = (projected, settings.levels, settings.codes, settings.iterations)
+    shape = (inputs, settings.levels, settings.codes, settings.iterations)
     if settings.name == "r-vq":
         how = (settings.update, settings.decay, settings.lr, settings.batch)
         return r_vq.fit(*shape, settings.normalise_residuals, seed, *how)
@@ -74,16 +74,18 @@ def check_collapse(first: np.ndarray, embeddings: Float[np.ndarray, "items dims"
     )
 
 
-def _projected(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings) -> np.ndarray:
-    """``project``, which computes in double precision, chunk by chunk where there are many rows."""
+def projected(
+    embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings
+) -> Float[np.ndarray, "items width"]:
+    """``project`` to the settings' width; it computes in double precision, so many rows go chunk by chunk."""
     if len(embeddings) <= sample_size(settings.codes):
         return project(embeddings, settings.dims)
     width = min(settings.dims, embeddings.shape[1])
-    projected = np.empty((len(embeddings), width), dtype=np.float32)
+    found = np.empty((len(embeddings), width), dtype=np.float32)
     for start in range(0, len(embeddings), CHUNK):
         part = embeddings[start : start + CHUNK]
         if not part.any(1).all():
             row = start + int(np.flatnonzero(~part.any(1))[0])
             raise StudyError(f"embeddings: row {row} is all zeros; encode that item again")
-        projected[start : start + CHUNK] = project(part, settings.dims)
-    return projected
+        found[start : start + CHUNK] = project(part, settings.dims)
+    return found

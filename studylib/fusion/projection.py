@@ -1,4 +1,4 @@
-"""Modalities side by side: projection to a common width and, later, their fusion."""
+"""A common width for all modalities."""
 
 import numpy as np
 from jaxtyping import Float

@@ -1,0 +1,197 @@
+"""Early and late fusion, alignment between modalities, and trials that use them."""
+
+import numpy as np
+import pytest
+import torch
+
+from studylib import training
+from studylib.alignment import align
+from studylib.config import TigerSettings, trial
+from studylib.errors import StudyError
+from studylib.fusion import early, late, project
+from studylib.metrics import Ranks
+from studylib.models.tiger import Size, Tiger
+from studylib.semantic_ids import SemanticIds
+from studylib.store import work_folder
+from studylib.trials import run
+from tests.test_trials import QUICK, TOKENIZER
+
+RNG = np.random.default_rng(0)
+X, Y = (project(RNG.standard_normal((300, 12)), 8) for _ in range(2))
+IMAGE = SemanticIds(np.array([[0, 1], [0, 1], [1, 0], [1, 1]]), (2, 2), source="image")
+TEXT = SemanticIds(np.array([[3, 0, 0], [3, 0, 0], [3, 0, 1], [2, 1, 0]]), (4, 2, 2), source="text")
+
+
+# -- early -----------------------------------------------------------------------------------------------------------
+
+
+def test_mean_and_concatenation_are_what_they_say():
+    mean = early.fuse([X, Y], "mean")[0]
+    assert mean == pytest.approx((X + Y) / np.linalg.norm(X + Y, axis=1, keepdims=True), abs=1e-6)
+    both = early.fuse([X, Y], "concatenation")[0]
+    assert both == pytest.approx(np.hstack([X, Y]) / np.sqrt(2), abs=1e-6)
+
+
+def test_a_gate_gives_unit_vectors_and_draws_nothing_from_outside():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    fused, facts = early.fuse([X, Y], "gate", seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert np.linalg.norm(fused, axis=1) == pytest.approx(1, abs=1e-5)
+    assert sum(facts["gate"]) == pytest.approx(1)
+    again, _ = early.fuse([X, Y], "gate", seed=1)
+    assert fused.tobytes() == again.tobytes()
+    assert fused.tobytes() != early.fuse([X, Y], "gate", seed=2)[0].tobytes()
+
+
+def test_a_gate_is_equations_4_and_5():
+    torch.manual_seed(0)
+    gate, (x, y) = early.Gate(8), (torch.as_tensor(X[:3]), torch.as_tensor(Y[:3]))
+    a = gate.weights(x, y)
+    assert ((a > 0) & (a < 1)).all()
+    by_hand = torch.stack([a[i] * x[i] + (1 - a[i]) * y[i] for i in range(3)])
+    assert torch.allclose(gate(x, y), by_hand / by_hand.norm(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_a_trained_gate_reads_both_modalities_back_better_than_chance():
+    x = project(RNG.standard_normal((300, 3)) @ RNG.standard_normal((3, 8)), 8)
+    y = project(RNG.standard_normal((300, 3)) @ RNG.standard_normal((3, 8)), 8)
+    facts = early.fuse([x, y], "gate")[1]
+    means = [((part - part.mean(0)) ** 2).sum(1).mean() for part in (x, y)]  # of the best constant guess
+    assert facts["read_back_error"] < 0.5 * np.mean(means)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "how", "complaint"),
+    [
+        ([X, Y[:, :4]], "mean", "modalities of shapes"),
+        ([X, Y, X], "gate", "3 modalities; it stands between two"),
+        ([X, -X], "mean", "the modalities of item 0 cancel each other"),
+    ],
+)
+def test_what_cannot_be_fused(modalities, how, complaint):
+    with pytest.raises(StudyError, match=complaint):
+        early.fuse(modalities, how)
+
+
+# -- late ------------------------------------------------------------------------------------------------------------
+
+
+def test_layouts_are_equations_8_to_10():
+    a = late.combine([IMAGE, TEXT], "late", deduplicate=False)
+    assert a.codes[3].tolist() == [1, 1, 2, 1, 0]
+    assert (a.sizes, a.parts) == ((2, 2, 4, 2, 2), ((0, 1), (2, 3, 4)))
+    b = late.combine([IMAGE, TEXT], "interleaved", deduplicate=False)
+    assert b.codes[3].tolist() == [1, 2, 1, 1, 0]
+    assert (b.sizes, b.parts) == ((2, 4, 2, 2, 2), ((0, 2), (1, 3, 4)))
+    c = late.combine([IMAGE, TEXT], "delimited", deduplicate=False)
+    assert c.codes[3].tolist() == [0, 1, 1, 0, 0, 2, 1, 0]
+    assert (c.sizes, c.parts) == ((1, 2, 2, 1, 1, 4, 2, 2), ((0, 1, 2), (4, 5, 6, 7)))
+    for fused in (a, b, c):
+        assert [fused.codes[:, [level for level in part if fused.sizes[level] > 1]].tolist() for part in fused.parts] \
+            == [IMAGE.codes.tolist(), TEXT.codes.tolist()]  # fmt: skip
+
+
+def test_a_level_is_added_only_for_items_that_share_all_codes():
+    fused = late.combine([IMAGE, TEXT], "late")
+    assert fused.collisions == 0
+    assert fused.codes[:, -1].tolist() == [0, 1, 0, 0]
+    apart = late.combine([IMAGE, SemanticIds(np.arange(4)[:, None], (4,))], "late")
+    assert apart.levels == 3
+    with pytest.raises(StudyError, match="3 items in"):
+        late.combine([IMAGE, SemanticIds(np.arange(3)[:, None], (3,))], "late")
+    with pytest.raises(StudyError, match="one modality"):
+        late.combine([IMAGE], "late")
+
+
+# -- alignment -------------------------------------------------------------------------------------------------------
+
+TINY = Size(d_model=16, d_ff=32, encoder_layers=1, decoder_layers=1, heads=2, d_head=8)
+
+
+def test_translation_of_all_levels_is_reading_one_item_and_writing_it():
+    torch.manual_seed(0)
+    model = Tiger((2, 2, 4), TINY, causal=False, dropout=0.0).eval()
+    codes, levels = torch.tensor([[1, 0, 3], [0, 1, 2]]), [0, 1, 2]
+    found = model.translate(codes, levels, codes, levels)
+    expected = model.decode(codes[:, None], model.encode(codes[:, None], torch.tensor([1, 1])), None)[:, 0]
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_alignment_learns_to_translate_and_repeats():
+    pairs = np.array([[i % 8, (3 * i) % 8] for i in range(8)])  # each image code has one text code
+    ids = late.combine([SemanticIds(pairs[:, :1], (8,)), SemanticIds(pairs[:, 1:], (8,))], "delimited")
+    settings = TigerSettings(alignment=150, alignment_lr=1e-2)
+
+    def aligned():
+        torch.manual_seed(0)
+        model = Tiger(ids.sizes, TINY, dropout=0.0)
+        return model, align(model, ids, settings, seed=0, log=lambda line: None)
+
+    model, losses = aligned()
+    assert np.mean(losses[-10:]) < 0.1 * np.mean(losses[:10])
+    assert aligned()[1] == losses
+    codes = torch.as_tensor(ids.codes)
+    hidden = model.eval().translate(codes[:, [0, 1]], [0, 1], codes[:, [3, 4]], [3, 4])
+    written = model.loss(hidden, codes[:, [3, 4]], [3, 4]) / len(codes)
+    assert float(written) < 0.1
+
+
+# -- trials ----------------------------------------------------------------------------------------------------------
+
+
+def fused(fusion: str, **generator):
+    both = "features:circle+random"
+    return trial(data="Toy", features=both, fusion=fusion, tokenizer=TOKENIZER, generator=QUICK | generator)
+
+
+@pytest.mark.parametrize("fusion", ["gate", "concatenation", "late", "interleaved"])
+def test_fused_ids_learn_the_planted_rule(folders, fusion):
+    record = run([fused(fusion, epochs=40)])[0]
+    assert record["metrics"]["recall@5"] > 0.3  # chance: 5 of 40
+    assert set(record["features"]) == {"features:circle", "random"}
+    assert ("gate" in record) == (fusion == "gate")
+    assert ("ranks_parts" in record) == (fusion in ("late", "interleaved"))
+
+
+def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
+    record = run([fused("delimited", epochs=10, alignment=20)])[0]
+    whole = Ranks.unpack(record["ranks"])
+    for name in ("features:circle", "random"):
+        part = Ranks.unpack(record["ranks_parts"][name])
+        assert (part.first <= whole.first).all()
+    assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"features": "a+b"}, "join several by '\\+' and say how"),
+        ({"features": "a", "fusion": "mean"}, "join several"),
+        ({"features": "index:a+b", "fusion": "mean"}, "an index has none: choose late fusion"),
+        ({"features": "a+b", "fusion": "late", "tokenizer": {"collisions": "matching"}}, "set collisions to dedup"),
+        ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
+        (
+            {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "architecture": "decoder-only"}},
+            "set it to 0 for a decoder-only",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other(settings, complaint):
+    with pytest.raises(StudyError, match=complaint):
+        trial(data="Toy", **settings)
+
+
+def test_only_the_target_levels_are_written():
+    torch.manual_seed(0)
+    whole, part = Tiger((3, 4, 5), TINY, dropout=0.0), Tiger((3, 4, 5), TINY, dropout=0.0, target=(1, 2))
+    part.load_state_dict(whole.state_dict())
+    history = torch.tensor([[[0, 1, 2], [2, 3, 4]]])
+    hidden = part.predict(history, torch.tensor([2]), history[..., 1:])
+    assert hidden.shape == (1, 2, 2, 16)
+    # The same as a generator that writes all, told to start at level 1.
+    memory = whole.encode(history)
+    expected = whole._decode(history[..., 1:], whole.start(memory), part.past_only(2), (1, 2))
+    assert torch.allclose(hidden, expected, atol=1e-6)
+    assert part.log_probabilities(hidden, 0).shape[-1] == 4
+    assert training.build(TigerSettings(), (3, 4), 0).target == (0, 1)
