@@ -1,6 +1,6 @@
-"""What the ablation notebooks vary: by name, what it changes in a trial and what a reader calls it.
+"""What the notebooks vary: by name, what it changes in a trial and what a reader calls it.
 
-The first name of a table is its reference. 002 (GRID) is the source of the tables; rows that it does not have say so.
+The first name of a table is its reference. 002 (GRID) is the source of most tables; rows that it does not have say so.
 """
 
 import re
@@ -11,11 +11,16 @@ from studylib.errors import StudyError
 
 @dataclass(frozen=True)
 class Choice:
-    """One row: ``tokenizer`` and ``generator`` are the settings that differ from the notebook's own."""
+    """One row: ``tokenizer`` and ``generator`` are the settings that differ from the notebook's own.
+
+    ``aligned``: the generator first learns to translate between modalities, as the notebook's ``alignment`` says.
+    """
 
     label: str
     tokenizer: dict = field(default_factory=dict)
     generator: dict = field(default_factory=dict)
+    fusion: str = "none"
+    aligned: bool = False
 
 
 AS_IT_IS = Choice("as it is")
@@ -55,7 +60,25 @@ GENERATORS = {
 }
 
 
-TABLES = {"tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS}
+# 000, section 2.3.1: the gate is the paper's; the other two have nothing to learn.
+EARLY = {
+    "gate": Choice("gate", fusion="gate"),
+    "mean": Choice("mean", fusion="mean"),
+    "concatenation": Choice("concatenation", fusion="concatenation"),
+}
+
+# 000, section 2.3.2: A, B, C; the last two are C's halves, as in 004's Figure 5.
+LATE = {
+    "A": Choice("A concatenated", fusion="late"),
+    "B": Choice("B interleaved", fusion="interleaved"),
+    "C": Choice("C delimited and aligned", fusion="delimited", aligned=True),
+    "delimited": Choice("delimited only", fusion="delimited"),
+    "aligned": Choice("aligned only", fusion="late", aligned=True),
+}
+
+TABLES = {
+    "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,
+}  # fmt: skip
 
 
 def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
@@ -82,3 +105,8 @@ def shape(name: str) -> Choice:
         raise StudyError(f"{name!r} is no shape; write levels x codes, such as 3x256")
     levels, codes = int(match[1]), int(match[2])
     return Choice(f"{levels} × {codes}", {"levels": levels, "codes": codes})
+
+
+def fused_label(text: str, strategy: str) -> str:
+    """What the row of a text fused with the image is called."""
+    return f"{text} + image, {strategy}"

@@ -22,6 +22,7 @@ from studylib.data import Dataset, load
 from studylib.decoding import TensorTree, beam_search
 from studylib.errors import StudyError
 from studylib.evaluation import padded
+from studylib.fusion import late
 from studylib.metrics import Ranks
 from studylib.models.t5 import to_t5
 from studylib.semantic_ids import SemanticIds
@@ -43,7 +44,7 @@ def run(
     """One benchmark; returns the numbers that the command prints as its last line.
 
     Args:
-        what: "train", "decode", "tokenize", "render", "encode" or "runner".
+        what: "train", "decode", "fused", "tokenize", "render", "encode" or "runner".
         data_set: a data set's name or folder ("tokenize" and "runner" have inputs of their own).
         index: a Semantic-ID index; None: random IDs of four levels of 256 codes.
         seconds: bound of the whole run.
@@ -66,7 +67,7 @@ def run(
     if what == "encode":
         return encode(data, seconds, encoders.split(","))
     ids = SemanticIds.load(index, data.n_items) if index else random_ids(data.n_items)
-    return (train if what == "train" else decode)(data, ids, seconds)
+    return {"train": train, "decode": decode, "fused": fused}[what](data, ids, seconds)
 
 
 def random_ids(n_items: int) -> SemanticIds:
@@ -113,7 +114,7 @@ def train(data: Dataset, ids: SemanticIds, seconds: float) -> dict:
 
 
 def _one_pass(data: Dataset, ids: SemanticIds, settings: TigerSettings) -> Callable[[], int]:
-    model = training.build(settings, ids.sizes, seed=0).train()
+    model = training.build(settings, ids, seed=0).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     codes = torch.as_tensor(ids.codes)
     pieces = training.one_pass_pieces(data.training, settings.history)
@@ -138,7 +139,7 @@ def _endless(batches: Callable[[np.random.Generator], Iterator]) -> Iterator:
 
 
 def _transformers(windows: list[training.Piece], ids: SemanticIds, settings: TigerSettings) -> Callable[[], int]:
-    model = to_t5(training.build(settings, ids.sizes, seed=0)).train()
+    model = to_t5(training.build(settings, ids, seed=0)).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     tokens = torch.as_tensor(ids.codes + np.cumsum([1, *ids.sizes[:-1]]))
     order = np.random.default_rng(0)
@@ -173,8 +174,8 @@ def decode(data: Dataset, ids: SemanticIds, seconds: float, beams: int = 20) -> 
     them as the papers' code does, in random order and padded to the longest. ``same_top10`` is the share of users whose
     ten items agree.
     """
-    small = training.build(BUDGETS["cpu"], ids.sizes, seed=0).eval()
-    large = training.build(BUDGETS["paper"], ids.sizes, seed=0)
+    small = training.build(BUDGETS["cpu"], ids, seed=0).eval()
+    large = training.build(BUDGETS["paper"], ids, seed=0)
     _train_a_moment(large, data, ids, seconds * 0.15)
     theirs = to_t5(large).eval()
     lengths = [min(len(history), 50) for history in data.test.histories]
@@ -253,6 +254,29 @@ def _generate(model, ids: SemanticIds, items, lengths, beams: int) -> np.ndarray
         prefix_allowed_tokens_fn=lambda _, prefix: children[tuple(prefix[1:].tolist())],
     )
     return sequences[:, 1:].reshape(len(items), beams, ids.levels).numpy() - offsets
+
+
+def fused(data: Dataset, ids: SemanticIds, seconds: float) -> dict:
+    """What an ID of two modalities costs, per target in training and per user in search, against one of one.
+
+    ``late`` is twice as long as ``ids``, ``delimited`` has three levels of one code besides. The ``cpu`` budget.
+    """
+    other = SemanticIds(np.random.default_rng(1).permutation(ids.codes), ids.sizes)
+    kinds = {"one": ids} | {name: late.combine([ids, other], name) for name in ("late", "delimited")}
+    lengths = [min(len(history), 50) for history in data.test.histories]
+    by_length = np.array_split(np.argsort(lengths, kind="stable"), -(-len(lengths) // 48))
+
+    def search(kind: SemanticIds) -> Callable[[], int]:
+        model = training.build(BUDGETS["cpu"], kind, seed=0).eval()
+        return _job(by_length, lambda users: _search(model, kind, data, users, BUDGETS["cpu"].beams))
+
+    trained = rates({name: _one_pass(data, kind, BUDGETS["cpu"]) for name, kind in kinds.items()}, seconds / 2)
+    searched = rates({name: search(kind) for name, kind in kinds.items()}, seconds / 2)
+    return {
+        f"{what}_{name}": round(found["one"] / found[name], 2)
+        for what, found in (("training", trained), ("decoding", searched))
+        for name in ("late", "delimited")
+    } | {"targets_per_second": round(trained["one"], 1), "users_per_second": round(searched["one"], 1)}
 
 
 # -- tokenizing ---------------------------------------------------------------------------------------------------
@@ -404,7 +428,7 @@ def _many_items(items: int, dims: int = 128, part: int = 10_000) -> np.ndarray:
 
 def _users_per_second(ids: SemanticIds, users: int = 32, history: int = 20, seconds: float = 6) -> float:
     """Beam search with 20 beams, random histories, in batches of 32 users."""
-    model = training.build(BUDGETS["cpu"], ids.sizes, seed=0).eval()
+    model = training.build(BUDGETS["cpu"], ids, seed=0).eval()
     tree, codes = TensorTree(ids.tree), torch.as_tensor(ids.codes)
     items = torch.randint(len(codes), (users, history), generator=torch.Generator().manual_seed(0))
     lengths = torch.full((users,), history)

@@ -43,7 +43,7 @@ class TigerSettings(Settings):
     heads: int = Field(4, ge=1, le=256)
     d_head: int = Field(24, ge=2, le=1024)
     training: Literal["one-pass", "windows"] = "one-pass"
-    softmax: Literal["level", "vocabulary"] = "level"
+    softmax: Literal["level", "vocabulary", "tree"] = "level"  # tree: 001, Eq. 6
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
     dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(40, ge=1, le=1_000_000)
@@ -63,6 +63,8 @@ class TigerSettings(Settings):
     user_tokens: int = later(0, ge=0, le=10**6)
     alignment: int = later(0, ge=0, le=10**9)  # steps of translation between modalities before training (000, Eq. 11)
     alignment_lr: float = later(1e-4, gt=0, le=10)  # 000, section 4.1.2: 2,000 steps at 1e-4
+    positions: Literal["t5", "two-part"] = later("t5")  # two-part: across items and within one (001, section 3.3)
+    masking: float = later(0.0, ge=0, le=1)  # share of a history's items that lose one modality in training (001: 0.75)
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
     compile: bool = later(False)
@@ -72,8 +74,9 @@ class TigerSettings(Settings):
     def _one_pass(self):
         if self.architecture == "decoder-only" and self.training != "one-pass":
             raise ValueError("a decoder-only generator reads a sequence once: set training to one-pass")
-        if self.architecture == "decoder-only" and self.alignment:
-            raise ValueError("alignment translates by encoder and decoder: set it to 0 for a decoder-only generator")
+        if self.architecture == "decoder-only" and (self.alignment or self.masking or self.positions != "t5"):
+            raise ValueError("alignment, masking and two-part positions need an encoder: leave them out, or set "
+                             "architecture to encoder-decoder")  # fmt: skip
         return self
 
 
@@ -95,11 +98,11 @@ class PopularitySettings(Settings):
 class NextItemSettings(Settings):
     """What SASRec and GRU4Rec share; see studylib/next_item.py.
 
-    The defaults are the first point of the grids in studylib/tuning.py, which were not run to their end yet.
+    The defaults are the first point of the grids in studylib/tuning.py; params/*.yaml name the best by data set.
     """
 
     d_model: int = Field(64, ge=1, le=16384)
-    layers: int = Field(2, ge=1, le=128)
+    layers: int = Field(1, ge=1, le=128)
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
     dropout: float = Field(0.5, ge=0, lt=1)
     epochs: int = Field(30, ge=1, le=1_000_000)
@@ -126,7 +129,6 @@ class SasrecSettings(NextItemSettings):
 
 class Gru4recSettings(NextItemSettings):
     name: Literal["gru4rec"] = "gru4rec"
-    layers: int = Field(1, ge=1, le=128)
 
 
 GeneratorSettings = Annotated[
@@ -156,12 +158,16 @@ class Trial(Settings):
     ``budget`` says where the generator's settings started from; what counts is the settings themselves.
     ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
     for a baseline that reads no content; several, joined by ``+``, are put together as ``fusion`` says: early (mean,
-    concatenation, gate; studylib/fusion/early.py) or late (late, interleaved, delimited; studylib/fusion/late.py).
+    concatenation, gate; studylib/fusion/early.py), late (late, interleaved, delimited; studylib/fusion/late.py), or
+    stacked (001: a history carries all of them, ``target`` alone is written). ``collaborative`` as a feature is the
+    item embeddings of SASRec with the settings of that name and the trial's seed.
     """
 
     data: str
     features: str = "none"
-    fusion: Literal["none", "mean", "concatenation", "gate", "late", "interleaved", "delimited"] = "none"
+    fusion: Literal["none", "mean", "concatenation", "gate", "late", "interleaved", "delimited", "stacked"] = "none"
+    target: str = later("")
+    collaborative: SasrecSettings = later(SasrecSettings())
     page: Page = Page()
     tokenizer: TokenizerSettings = TokenizerSettings()
     generator: GeneratorSettings = TigerSettings()
@@ -183,12 +189,18 @@ class Trial(Settings):
             raise ValueError(
                 f"fusion {self.fusion} of {len(self.modalities)} features: join several by '+' and say how, or give one"
             )
-        if several and not self.late and any(indexed):
+        if (self.fusion == "stacked") != (self.target in self.modalities):
+            raise ValueError(
+                f"target {self.target!r}: stacked fusion writes one of its features; name that, or nothing"
+            )
+        if several and not self.late and self.fusion != "stacked" and any(indexed):
             raise ValueError(f"fusion {self.fusion} reads embeddings, and an index has none: choose late fusion")
         if self.late and self.tokenizer.collisions not in ("dedup", "none"):
             raise ValueError("late fusion resolves collisions of the whole ID: set collisions to dedup or none")
         if getattr(self.generator, "alignment", 0) and not self.late:
             raise ValueError("alignment translates between modalities: choose late fusion, or set it to 0")
+        if getattr(self.generator, "masking", 0) and self.fusion != "stacked":
+            raise ValueError("masking takes modalities away from a history: choose stacked fusion, or set it to 0")
         return self
 
 

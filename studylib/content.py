@@ -1,15 +1,23 @@
 """From a trial's features to its Semantic IDs: embeddings, fusion, tokenizer, and where they came from."""
 
+import io
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int
+
 from studylib import tokenizers
+from studylib.collaborative import item_embeddings
 from studylib.config import TokenizerSettings, Trial
-from studylib.data import Dataset
+from studylib.data import Dataset, load
 from studylib.encoders import Embeddings, embed
 from studylib.errors import StudyError
 from studylib.fusion import early, late
 from studylib.semantic_ids import SemanticIds
+from studylib.settings import checked
+from studylib.store import Store
 from studylib.trials import index_file
 
 
@@ -38,6 +46,10 @@ def of(trial: Trial, data: Dataset) -> Content:
         raise StudyError("features 'none' gives the generator no Semantic IDs; name an encoder, a file or an index")
     if trial.fusion == "none":
         return _modality(trial.features, trial, data, trial.tokenizer)
+    if trial.fusion == "stacked":
+        parts = [_modality(name, trial, data, trial.tokenizer) for name in trial.modalities]
+        ids = late.stack([part.ids for part in parts], trial.modalities.index(trial.target))
+        return Content(ids, _together([part.provenance for part in parts], trial))
     if trial.late:
         # Each modality's own collisions are left: the other modality may part the items, or the whole ID's last level.
         apart = trial.tokenizer.model_copy(update={"collisions": "none"})
@@ -54,8 +66,18 @@ def of(trial: Trial, data: Dataset) -> Content:
 def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSettings) -> Content:
     if name.startswith("index:"):
         return Content(SemanticIds.load(index_file(data, name), data.n_items))
-    found = embed(data, name, trial.page, print)
+    if name == "collaborative":
+        found = Embeddings(name, item_embeddings(collaborative_trial(trial), data), {"encoder": "sasrec"})
+    else:
+        found = embed(data, name, trial.page, print)
     return Content(tokenizers.fit(found.matrix, settings, trial.seed), _provenance(found))
+
+
+def collaborative_trial(trial: Trial) -> Trial:
+    """The trial whose item embeddings are the collaborative modality of ``trial``."""
+    return Trial(
+        data=trial.data, tokenizer=TokenizerSettings(name="none"), generator=trial.collaborative, seed=trial.seed
+    )
 
 
 def _provenance(found: Embeddings) -> dict:
@@ -68,3 +90,24 @@ def _provenance(found: Embeddings) -> dict:
 
 def _together(provenances: list[dict | None], trial: Trial) -> dict:
     return {name: facts for name, facts in zip(trial.modalities, provenances, strict=True) if facts}
+
+
+def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items levels"]:
+    """The codes of a finished trial: those it made are kept with it, those of an index are read again.
+
+    Raises:
+        StudyError: the trial has no codes, or its codes are lost or damaged.
+    """
+    trial = checked(Trial, record["trial"])
+    if record["semantic_ids"] is None:
+        raise StudyError(f"{record['key']}: a {trial.generator.name} trial has no Semantic IDs; choose another")
+    if trial.tokenizer.name == "none":
+        return of(trial, load(trial.data)).ids.codes
+    file = (store or Store.default()).folder(record["key"]) / "codes.npy"
+    try:
+        content = file.read_bytes()
+        if sha256(content).hexdigest() != file.with_name("codes.npy.sha256").read_text().split()[0]:
+            raise ValueError("the checksum does not fit")
+        return np.load(io.BytesIO(content), allow_pickle=False).astype(np.int64)
+    except (OSError, ValueError, IndexError) as error:
+        raise StudyError(f"{file}: {error}; remove its folder and run the trial again") from None

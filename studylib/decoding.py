@@ -1,5 +1,6 @@
 """From a history to items: search along the prefix tree, free search, and exact scoring of every item."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from studylib.models.generator import START, Generator
+from studylib.models.generator import START, Generator, over_children
 from studylib.semantic_ids import PrefixTree, SemanticIds
 
 NEVER = float("-inf")
@@ -32,6 +33,19 @@ class TensorTree:
         child = child.clamp(max=len(self.code[depth]) - 1)
         return child, self.code[depth][child], exists
 
+    def followers(self, codes: Int[Tensor, "id level"]) -> list[tuple[Tensor, Tensor]]:
+        """At each level, the codes that may follow the prefix of each ID, and which of them exist, [id, widest].
+
+        The IDs must be in the tree.
+        """
+        node, found = torch.zeros(len(codes), dtype=torch.long, device=codes.device), []
+        for depth, code in enumerate(codes.T):
+            child, following, exists = self.children(node, depth)
+            found.append((following, exists))
+            taken = ((following == code[:, None]) & exists).long().argmax(-1)
+            node = child.gather(-1, taken[:, None])[:, 0]
+        return found
+
 
 @dataclass(frozen=True)
 class Found:
@@ -55,6 +69,7 @@ def beam_search(
     seen: Int[Tensor, "users seen"] | None = None,
     constrained: bool = True,
     users: Int[Tensor, " users"] | None = None,
+    missing: Sequence[int] = (),
 ) -> tuple[Found, Found | None]:
     """Deterministic beam search for the next item's codes.
 
@@ -65,13 +80,14 @@ def beam_search(
         constrained: walk only prefixes that exist; otherwise any code may follow, and what is no item's ID is dropped
             at the end (002, Table 8).
         users: the users' tokens, for a generator that has some.
+        missing: modalities that no item of the histories has, for a generator with mask tokens.
 
     Returns:
         What was found, and what is found with the seen items left out. The two share every level but the last, so
         that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
     rows, _, levels = histories.shape
-    memory = model.read(histories, lengths, users)
+    memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)
     tokens, past = torch.full_like(nodes, START), None
@@ -80,10 +96,14 @@ def beam_search(
         log_p = model.log_probabilities(hidden, level)
         if constrained:
             child, code, exists = tree.children(nodes, level)
-            candidate = scores[..., None] + torch.where(exists, log_p.gather(-1, code), NEVER)
+            among = torch.where(exists, log_p.gather(-1, code), NEVER)
+            if model.softmax == "tree":  # a beam that has ended has no child to be normalised over
+                among = torch.log_softmax(among.masked_fill(~exists.any(-1, keepdim=True), 0), -1)
+                among = among.masked_fill(~exists, NEVER)
+            candidate = scores[..., None] + among
         else:
             child, code = _any_child(tree, nodes, level, log_p.shape[-1])
-            candidate = scores[..., None] + log_p
+            candidate = scores[..., None] + (torch.log_softmax(log_p, -1) if model.softmax == "tree" else log_p)
         if level == levels - 1:
             return _finish(tree, child, candidate, beams, None), (
                 None if seen is None else _finish(tree, child, candidate, beams, seen)
@@ -149,14 +169,18 @@ def score_all(
     Costs a decoder pass per ID and user: for small catalogues and samples of users.
     """
     codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
+    tree = TensorTree(ids.tree, histories.device) if model.softmax == "tree" else None
     memory = model.read(histories, lengths, users)
     columns = []
     for part in codes.split(chunk):
         targets = part[None].expand(len(histories), -1, -1)
-        hidden = model.write(targets, memory)
-        log_p = [
-            model.log_probabilities(hidden[:, :, level], level).gather(-1, targets[:, :, level, None])[..., 0]
-            for level in range(ids.levels)
-        ]
-        columns.append(torch.stack(log_p).sum(0))
+        hidden, total = model.write(targets, memory), 0.0
+        followers = tree.followers(part) if tree else None
+        for level in range(ids.levels):
+            log_p = model.log_probabilities(hidden[:, :, level], level)
+            total = total + log_p.gather(-1, targets[:, :, level, None])[..., 0]
+            if followers:
+                following, exists = (of[None].expand(len(histories), -1, -1) for of in followers[level])
+                total = total - over_children(log_p, following, exists)
+        columns.append(total)
     return torch.cat(columns, 1)

@@ -25,12 +25,13 @@ class Searcher:
     beams: int = 20
     search: str = "tree"
     user_tokens: np.ndarray | None = None  # by user, for a generator that has user tokens
+    missing: tuple[int, ...] = ()  # modalities that histories lack, for a generator that has mask tokens
 
     def leaves(self, histories: Sequence[np.ndarray], of_users: np.ndarray | None = None):
         """Yield ``(users, found, found without seen items)`` for batches of users of about equal history length."""
         device = next(self.model.parameters()).device
         codes = torch.as_tensor(self.ids.codes, device=device)
-        tree = TensorTree(self.ids.tree, device)
+        tree = TensorTree(self.ids.written.tree, device)
         order = np.argsort([min(len(history), self.history) for history in histories], kind="stable")
         for users in np.array_split(order, max(1, -(-len(order) // USERS_PER_BATCH))):
             table, lengths = padded([histories[user][-self.history :] for user in users])
@@ -43,12 +44,20 @@ class Searcher:
                 found = self._exact(tree, codes[table], lengths, seen, tokens)
             else:
                 found = beam_search(
-                    self.model, tree, codes[table], lengths, self.beams, seen, self.search == "tree", tokens
+                    self.model,
+                    tree,
+                    codes[table],
+                    lengths,
+                    self.beams,
+                    seen,
+                    self.search == "tree",
+                    tokens,
+                    self.missing,
                 )
             yield users, *found
 
     def _exact(self, tree: TensorTree, histories, lengths, seen, tokens) -> tuple[Found, Found]:
-        scores = score_all(self.model, self.ids, histories, lengths, users=tokens)
+        scores = score_all(self.model, self.ids.written, histories, lengths, users=tokens)
         return rank_leaves(tree, scores, None), rank_leaves(tree, scores, seen)
 
     def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
@@ -60,12 +69,13 @@ class Searcher:
 
         Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3).
         """
-        parts = [part_numbers(self.ids, part) for part in self.ids.parts]
+        parts = [] if self.ids.target else [part_numbers(self.ids, part) for part in self.ids.parts]
         shape = (2 + len(parts), len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
-        target_leaf = self.ids.tree.leaf_of[split.targets]
+        tree = self.ids.written.tree
+        target_leaf = tree.leaf_of[split.targets]
         for users, *both in self.leaves(split.histories, split.users):
-            every = np.arange(len(self.ids.tree.group_sizes))
+            every = np.arange(len(tree.group_sizes))
             wanted = [(0, both[0], every), (1, both[1], every)]
             wanted += [(2 + number, both[0], part) for number, part in enumerate(parts)]
             for row, found, number_of in wanted:
@@ -94,7 +104,7 @@ class Searcher:
                 (int(item), float(score))
                 for leaf, score in zip(found.leaves[0].tolist(), found.scores[0].tolist(), strict=True)
                 if leaf >= 0
-                for item in self.ids.tree.group(leaf)
+                for item in self.ids.written.tree.group(leaf)
                 if seen or item not in history
             ]
         return ranked[:count]

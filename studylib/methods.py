@@ -13,16 +13,27 @@ COLOURS = {
     "image": "#009E73",
     "index": "#56B4E9",
     "features": "#CC79A7",
+    "fused": "#E69F00",
     "control": "#999999",
     "baseline": "#F0E442",
 }
-HATCHES = {"text": "", "ocr": "//", "image": "..", "index": "\\\\", "features": "oo", "control": "xx", "baseline": "--"}
+HATCHES = {
+    "text": "",
+    "ocr": "//",
+    "image": "..",
+    "index": "\\\\",
+    "features": "oo",
+    "fused": "++",
+    "control": "xx",
+    "baseline": "--",
+}
 KIND_NAMES = {
     "text": "text encoder",
     "ocr": "text as a picture, OCR encoder",
     "image": "product picture",
     "index": "published Semantic IDs",
     "features": "ready features",
+    "fused": "text and picture",
     "control": "control",
     "baseline": "baseline without content",
 }
@@ -60,6 +71,7 @@ METHODS = {
     "index:index_lemb_unique": Method("LLaMA text (published IDs)", "index", "text"),
     "index:index_lemb": Method("LLaMA text (published IDs, colliding)", "index", "text"),
     "index:index_vitemb": Method("CLIP image (published IDs)", "index"),
+    "collaborative": Method("SASRec items", "features"),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
     "random": Method("random IDs", "control"),
@@ -79,6 +91,8 @@ def method(features: str, generator: str = "tiger") -> Method:
     ('index', 'features', 'ocr')
     """
     name = generator if features == "none" else features
+    if "+" in name:
+        return Method(" + ".join(method(part).label for part in name.split("+")), "fused")
     if name in METHODS:
         found = METHODS[name]
         return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and name != "craft" else found

@@ -19,12 +19,13 @@ from uuid import uuid4
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studylib import paths, tables, trials
-from studylib.ablations import AS_IT_IS, Choice, choices
+from studylib.ablations import AS_IT_IS, Choice, choices, fused_label
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data.registry import find
 from studylib.engines import check_name
 from studylib.errors import StudyError
 from studylib.files import check_regular, check_writable, read_yaml, shown
+from studylib.methods import method
 from studylib.settings import Settings, checked
 
 SEEDLESS = ("item-knn", "popularity")  # baselines that count and draw nothing
@@ -49,6 +50,11 @@ class Parameters(Settings):
     shapes: tuple[str, ...] = ("3x256",)
     collisions: tuple[str, ...] = ("dedup",)
     generators: tuple[str, ...] = ("base",)
+    texts: tuple[str, ...] = ("minilm", "ppocr-v6")
+    image: str = "efficientnet-lite0"
+    early: tuple[str, ...] = ("gate",)
+    late: tuple[str, ...] = ("A",)
+    alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
     jobs: int = Field(0, ge=0)
     engine: str = ""
     train: bool = True
@@ -60,7 +66,7 @@ class Parameters(Settings):
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
         return value
 
-    @field_validator("tokenizers", "shapes", "collisions", "generators")
+    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late")
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         choices(info.field_name, value)
@@ -68,9 +74,8 @@ class Parameters(Settings):
 
     @model_validator(mode="after")
     def _rows(self):
-        for name in ("features", "tokenizers", "encoders", "shapes", "collisions", "generators"):
-            rows = getattr(self, name)
-            if len(set(rows)) < len(rows):
+        for name, rows in self:
+            if isinstance(rows, tuple) and len(set(rows)) < len(rows):
                 raise ValueError(f"{name} must differ from each other")
         return self
 
@@ -85,18 +90,37 @@ class Parameters(Settings):
         return [*chain.from_iterable(map(self.content, self.features)), *self.baseline_trials()]
 
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
-        """One trial a seed, with the settings that ``choice`` changes."""
+        """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``."""
+        aligned = self.alignment if choice.aligned else {}
         return [
             trial(
                 data=self.data,
                 features=features,
-                tokenizer={"codes": self.codes} | dict(choice.tokenizer),
-                generator=self.generator | dict(choice.generator),
+                fusion=choice.fusion,
+                tokenizer={"codes": self.codes} | choice.tokenizer,
+                generator=self.generator | choice.generator | aligned,
                 budget=self.budget,
                 seed=seed,
             )
             for seed in range(self.seeds)
         ]
+
+    def fused(self, table: str) -> dict[str, list[Trial]]:
+        """The rows of each text with the image, by each choice of a table of fusions (image codes come first)."""
+        return {
+            fused_label(method(text).label, choice.label): self.content(f"{self.image}+{text}", choice)
+            for choice in choices(table, getattr(self, table)).values()
+            for text in self.texts
+        }
+
+    def labels(self, table: str) -> tuple[list[str], list[str], str]:
+        """What the texts, the choices of a table of fusions, and the image are called."""
+        chosen = choices(table, getattr(self, table)).values()
+        return [method(text).label for text in self.texts], [row.label for row in chosen], method(self.image).label
+
+    def alone(self) -> dict[str, list[Trial]]:
+        """The rows of each text and of the image by themselves."""
+        return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
 
     def baseline_trials(self) -> list[Trial]:
         """What reads no content: one trial a seed, or one alone where no seed changes anything."""

@@ -129,6 +129,33 @@ def differences(
     return axis
 
 
+def by_strategy(
+    means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float], metric: str = "recall@10"
+) -> Axes:
+    """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
+
+    Args:
+        means, spreads: strategies x texts.
+        lines: value of each single modality.
+    """
+    places, width = np.arange(len(means)), 0.8 / means.shape[1]
+    for number, text in enumerate(means.columns):
+        bars = axis.bar(
+            places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
+            yerr=spreads[text].fillna(0), color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
+            error_kw={"elinewidth": 1, "capsize": 2},
+        )  # fmt: skip
+        for bar in bars:
+            bar.set_hatch(list(HATCHES.values())[number])
+    for number, (name, value) in enumerate(lines.items()):
+        axis.axhline(value, label=name, **line_style(number))
+    axis.set_xticks(places, means.index)
+    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')}")
+    axis.grid(axis="x", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
 def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) -> None:
     """How each tokenizer's fit went, seed by seed the first: error, use of level 1, items that collide.
 

@@ -27,6 +27,7 @@ class SemanticIds:
         report: how the tokenizer was fitted, one row for each iteration and level, and what was done about collisions
             (see studylib/tokenizers/residual.py, ``Progress``); nothing else depends on it.
         parts: the levels of each modality where several were put together (studylib/fusion/late.py).
+        target: the levels that are written, where a history is read with more (001, Eq. 2); None: all of them.
 
     >>> ids = SemanticIds(np.array([[0, 1], [0, 0], [1, 0], [0, 1]]), (2, 2))
     >>> ids.collisions, ids.usage
@@ -39,6 +40,7 @@ class SemanticIds:
     source: str = "semantic ids"
     report: tuple[dict, ...] = field(default=(), repr=False)
     parts: tuple[tuple[int, ...], ...] = ()
+    target: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.sizes) or not len(self.codes):
@@ -59,6 +61,14 @@ class SemanticIds:
     def tree(self) -> "PrefixTree":
         return PrefixTree.build(self.codes)
 
+    @cached_property
+    def written(self) -> "SemanticIds":
+        """The IDs that a generator writes and search walks: these themselves, or their target's levels."""
+        if self.target is None:
+            return self
+        levels = list(self.target)
+        return SemanticIds(self.codes[:, levels], tuple(self.sizes[level] for level in levels), source=self.source)
+
     # -- quality (PITFALLS: report it of every level, every time) ----------------------------------------------
 
     @property
@@ -77,8 +87,9 @@ class SemanticIds:
 
     @property
     def collisions(self) -> int:
-        """Items that share their whole ID with another item."""
-        return int(self.tree.group_sizes[self.tree.group_sizes > 1].sum())
+        """Items that share all that is written of their ID with another item."""
+        groups = self.written.tree.group_sizes
+        return int(groups[groups > 1].sum())
 
     def quality(self) -> dict:
         """One row of a quality table."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import paths
+from studylib.ablations import fused_label
 from studylib.analysis.significance import compare, holm
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
@@ -131,6 +132,60 @@ def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") 
         every, unseen = per_user(group, metric), per_user(group, metric, unseen=True)
         found = compare(unseen, every)
         rows.append({"method": name, "every item": every.mean(), "seen left out": unseen.mean()} | vars(found))
+    return pd.DataFrame(rows)
+
+
+def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10") -> pd.DataFrame:
+    """One row a pair of groups: both means, first minus second with interval, p and Holm-corrected p over the rows."""
+    rows = []
+    for name, (first, second) in pairs.items():
+        values = [per_user(group, metric) for group in (first, second)]
+        found = compare(*values)
+        rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
+    table = pd.DataFrame(rows)
+    table["p holm"] = holm(table["p"].tolist())
+    return table
+
+
+def by_strategy(
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means and standard deviations over seeds of fused rows, strategies x texts."""
+    cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
+    values = {text: [[r["metrics"][metric] for r in group] for group in column] for text, column in cells.items()}
+    means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
+    spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
+    return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))
+
+
+def fusion_pairs(
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
+    metric: str = "recall@10",
+) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
+    """Pairs for ``contrasts``: each later text against the first, then each fused row against its better half."""
+    pairs = {}
+    for strategy in strategies:
+        for text in texts[1:]:
+            pair = (groups[fused_label(text, strategy)], groups[fused_label(texts[0], strategy)])
+            pairs[f"{strategy}: {text} against {texts[0]}"] = pair
+    for strategy in strategies:
+        for text in texts:
+            better = max((text, image), key=lambda half: per_user(groups[half], metric).mean())
+            name = fused_label(text, strategy)
+            pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
+    return pairs
+
+
+def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
+    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3)."""
+    rows = []
+    for name, group in groups.items():
+        if all("ranks_parts" in record for record in group):
+            parts = {
+                method(part).label: np.mean([Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group])
+                for part in group[0]["ranks_parts"]
+            }
+            rows.append({"method": name, **parts, "whole ID": per_user(group, f"recall@{k}").mean()})
     return pd.DataFrame(rows)
 
 

@@ -14,11 +14,13 @@ from torch import Tensor
 from studylib import checkpoints
 from studylib.accelerate import Arithmetic, Team, compiled
 from studylib.config import NextItemSettings, TigerSettings
+from studylib.decoding import TensorTree
 from studylib.errors import StudyError
 from studylib.metrics import validated
 from studylib.models.decoder_only import DecoderOnly
 from studylib.models.generator import Generator
 from studylib.models.tiger import Size, Tiger
+from studylib.semantic_ids import PrefixTree, SemanticIds
 
 ALONE = Team()
 
@@ -150,24 +152,41 @@ def collate(pieces: list[Piece], windows: bool) -> Batch:
 
 
 def loss(
-    model: Generator, codes: Int[Tensor, "items level"], batch: Batch, user_tokens: Int[Tensor, " users"] | None = None
+    model: Generator,
+    codes: Int[Tensor, "items level"],
+    batch: Batch,
+    user_tokens: Int[Tensor, " users"] | None = None,
+    followers: list[tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """Mean over the batch's targets of -log p(target's codes | history) / levels."""
+    """Mean over the batch's targets of -log p(target's codes | history) / levels.
+
+    ``followers``: for the softmax over the tree, of every item (``TensorTree.followers``).
+    """
     batch = batch.to(codes.device)
-    targets = codes[batch.targets]
+    targets = codes[batch.targets][..., list(model.target)]
     users = None if user_tokens is None else user_tokens[batch.users]
     hidden = model.predict(codes[batch.history], batch.lengths, targets, users)
-    return model.loss(hidden[batch.counts], targets[batch.counts]) / batch.counts.sum()
+    items = batch.targets[batch.counts]
+    following = None if followers is None else [(code[items], exists[items]) for code, exists in followers]
+    return model.loss(hidden[batch.counts], targets[batch.counts], followers=following) / batch.counts.sum()
 
 
-def build(settings: TigerSettings, levels: tuple[int, ...], seed: int) -> Generator:
-    """A freshly initialised generator."""
+def build(settings: TigerSettings, ids: SemanticIds, seed: int) -> Generator:
+    """A freshly initialised generator of these IDs.
+
+    Raises:
+        StudyError: a decoder-only generator of IDs that are read with more levels than are written.
+    """
     torch.manual_seed(seed)
     size = Size(**{name: getattr(settings, name) for name in Size.__dataclass_fields__})
     if settings.architecture == "decoder-only":
-        return DecoderOnly(levels, size, settings.dropout, settings.softmax, settings.user_tokens)
-    causal = settings.training == "one-pass"
-    return Tiger(levels, size, causal, settings.dropout, settings.softmax, settings.user_tokens)
+        if ids.target is not None:
+            raise StudyError("a decoder-only generator writes all that it reads: set architecture to encoder-decoder")
+        return DecoderOnly(ids.sizes, size, settings.dropout, settings.softmax, settings.user_tokens)
+    return Tiger(
+        ids.sizes, size, settings.training == "one-pass", settings.dropout, settings.softmax, settings.user_tokens,
+        ids.target, settings.positions, ids.parts if settings.masking else (), settings.masking,
+    )  # fmt: skip
 
 
 def learning_rate(settings: TigerSettings, step: int, steps: int) -> float:
@@ -209,6 +228,10 @@ def train(
     """
     windows = settings.training == "windows"
     pieces = pieces_of(settings, sequences, windows)
+    followers = None
+    if settings.softmax == "tree":
+        written = codes[:, list(model.target)]
+        followers = TensorTree(PrefixTree.build(written.cpu().numpy()), codes.device).followers(written)
     if not pieces:
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"
@@ -232,7 +255,7 @@ def train(
             if share := team.share(group):
                 batch = collate(share, windows)
                 with arithmetic.context(codes.device):
-                    value = step_loss(model, codes, batch, user_tokens)
+                    value = step_loss(model, codes, batch, user_tokens, followers)
                 own = int(batch.counts.sum())
                 # The team's gradients are summed: each counts by its part of the batch's targets.
                 part = value if team.size == 1 else value * (own / sum(piece.targets for piece in group))

@@ -10,8 +10,9 @@ import resource
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
@@ -47,6 +48,7 @@ class Outcome:
     ran_on: dict = field(default_factory=dict)
     borrowed: float = 0.0  # CPU seconds of a training that another trial had done
     parts: dict[str, Ranks] = field(default_factory=dict)  # by modality of a late-fused ID
+    subsets: dict[str, Ranks] = field(default_factory=dict)  # by the modalities that histories had
 
 
 def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | None:
@@ -61,7 +63,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     found = content.of(trial, data)
     ids, settings, device = found.ids, trial.generator, accelerate.device()
     print(f"semantic ids: {ids.quality()}", flush=True)
-    model = training.build(settings, ids.sizes, trial.seed).to(device)
+    model = training.build(settings, ids, trial.seed).to(device)
     sample = validation_sample(data.valid, settings.validation_users)
     by_user = user_tokens(data.users, settings.user_tokens)
 
@@ -87,9 +89,26 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     checkpoints.write(
         work / "model.safetensors", model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2))
     )
-    every, unseen, parts = _searcher(model, ids, settings, data).answers(data.test)
-    ran_on = accelerate.facts(device, settings)
-    return Outcome(every, unseen, epochs, found, ran_on, borrowed, dict(zip(trial.modalities, parts, strict=False)))
+    searcher = _searcher(model, ids, settings, data)
+    every, unseen, parts = searcher.answers(data.test)
+    return Outcome(
+        every, unseen, epochs, found, accelerate.facts(device, settings), borrowed,
+        dict(zip(trial.modalities, parts, strict=False)), without_modalities(searcher, trial, data),
+    )  # fmt: skip
+
+
+def without_modalities(searcher: Searcher, trial: Trial, data: Dataset) -> dict[str, Ranks]:
+    """Ranks on the test split if histories had some of the modalities only, by their names joined by ``+``.
+
+    For a generator that was trained with masks: what its exact Shapley values are made of (001, Table 3b).
+    """
+    names, found = trial.modalities, {}
+    for size in range(len(names) if trial.generator.masking else 0):
+        for present in combinations(range(len(names)), size):
+            missing = tuple(set(range(len(names))) - set(present))
+            ranks, _ = replace(searcher, missing=missing).ranks(data.test)
+            found["+".join(names[number] for number in present)] = ranks
+    return found
 
 
 def trained_for_another_search(trial: Trial, data: Dataset, model: Generator) -> tuple[list[dict] | None, float]:
@@ -159,7 +178,7 @@ def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
         checkpoints.Damaged: the weights are cut off or changed.
     """
     ids, settings = content.of(trial, data).ids, trial.generator
-    model = training.build(settings, ids.sizes, trial.seed)
+    model = training.build(settings, ids, trial.seed)
     model.load_state_dict(checkpoints.read(work / "model.safetensors")[0])
     return _searcher(model.eval(), ids, settings, data)
 
@@ -185,10 +204,15 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         "metrics_unseen": outcome.unseen.means(),
         "ranks": outcome.every.pack(),
         "ranks_unseen": outcome.unseen.pack(),
-        **({"ranks_parts": {name: r.pack() for name, r in outcome.parts.items()}} if outcome.parts else {}),
+        **({"ranks_parts": packed(outcome.parts)} if outcome.parts else {}),
+        **({"ranks_subsets": packed(outcome.subsets)} if outcome.subsets else {}),
         **(tokenizer_report(made.ids) | made.facts if made else {}),
         **outcome.ran_on,
     }
+
+
+def packed(ranks: dict[str, Ranks]) -> dict[str, dict]:
+    return {name: values.pack() for name, values in ranks.items()}
 
 
 def tokenizer_report(ids: SemanticIds) -> dict:

@@ -42,15 +42,20 @@ def content_fingerprint(trial: Trial, data: Dataset) -> str:
         name = features.removeprefix("shuffled:")
         for file in _files_read(data, name):
             digest.update(bytes.fromhex(file_digest(file)))
-        if name != "none" and not name.startswith(("index:", "features:")):
+        if is_encoder(name):
             digest.update(embeddings.identity(registry.encoder(name), trial.page).encode())
     return digest.hexdigest()
+
+
+def is_encoder(features: str) -> bool:
+    """Is it an encoder's name, and not ready IDs, a file, or what is learned from the sequences?"""
+    return features not in ("none", "collaborative") and not features.startswith(("index:", "features:"))
 
 
 def _files_read(data: Dataset, features: str) -> list[Path]:
     if features.startswith("index:"):
         return [index_file(data, features)]
-    if features == "none":
+    if features in ("none", "collaborative"):
         return []
     if features.startswith("features:"):
         return [embeddings.feature_file(data, features.removeprefix("features:"))]
@@ -164,7 +169,7 @@ def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engin
         for trial in trials
         for features in trial.modalities
     )
-    wanted = [row for row in wanted if row[1] != "none" and not row[1].startswith(("index:", "features:"))]
+    wanted = [row for row in wanted if is_encoder(row[1])]
     if not engine.remote:
         for data, features, page in wanted:
             try:

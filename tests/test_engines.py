@@ -13,6 +13,7 @@ from studylib.config import BUDGETS, trial
 from studylib.data import load
 from studylib.engines import CHILDREN, FINISHED, Gpus, open_engine, run_trial
 from studylib.errors import StudyError
+from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
 from studylib.trials import key_of, run
 from tests.test_trials import QUICK, TOKENIZER, quick, read
@@ -156,7 +157,8 @@ def test_two_processes_train_one_trial_as_one_does(folders):
 def test_summed_shares_are_the_whole_gradient():
     pieces = training.one_pass_pieces([np.arange(n) for n in (4, 5, 6, 7, 8)], 50)
     codes = torch.randint(0, 8, (10, 3), generator=torch.Generator().manual_seed(0))
-    model = training.build(trial(data="x", budget="smoke", generator={"dropout": 0.0}).generator, (8, 8, 8), 0)
+    settings = trial(data="x", budget="smoke", generator={"dropout": 0.0}).generator
+    model = training.build(settings, SemanticIds(np.arange(8)[:, None].repeat(3, 1), (8, 8, 8)), 0)
 
     def gradient(part, weight):
         model.zero_grad()

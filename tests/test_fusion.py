@@ -134,7 +134,7 @@ def test_alignment_learns_to_translate_and_repeats():
     codes = torch.as_tensor(ids.codes)
     hidden = model.eval().translate(codes[:, [0, 1]], [0, 1], codes[:, [3, 4]], [3, 4])
     written = model.loss(hidden, codes[:, [3, 4]], [3, 4]) / len(codes)
-    assert float(written) < 0.1
+    assert written.item() < 0.1
 
 
 # -- trials ----------------------------------------------------------------------------------------------------------
@@ -170,10 +170,13 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         ({"features": "a", "fusion": "mean"}, "join several"),
         ({"features": "index:a+b", "fusion": "mean"}, "an index has none: choose late fusion"),
         ({"features": "a+b", "fusion": "late", "tokenizer": {"collisions": "matching"}}, "set collisions to dedup"),
+        ({"features": "a+b", "fusion": "stacked"}, "stacked fusion writes one of its features"),
+        ({"features": "a+b", "fusion": "late", "target": "a"}, "stacked fusion writes one of its features"),
+        ({"features": "a+b", "fusion": "late", "generator": {"masking": 0.5}}, "choose stacked fusion"),
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
         (
             {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "architecture": "decoder-only"}},
-            "set it to 0 for a decoder-only",
+            "alignment, masking and two-part positions need an encoder",
         ),
     ],
 )
@@ -194,4 +197,4 @@ def test_only_the_target_levels_are_written():
     expected = whole._decode(history[..., 1:], whole.start(memory), part.past_only(2), (1, 2))
     assert torch.allclose(hidden, expected, atol=1e-6)
     assert part.log_probabilities(hidden, 0).shape[-1] == 4
-    assert training.build(TigerSettings(), (3, 4), 0).target == (0, 1)
+    assert training.build(TigerSettings(), IMAGE, 0).target == (0, 1)

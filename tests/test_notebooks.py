@@ -18,6 +18,8 @@ SMALLEST = {
     "features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32, "generator": {"epochs": 1},
     "baselines": {"item-knn": {}, "sasrec": {"epochs": 1}}, "tokenizers": ["residual-kmeans", "rq-vae"],
     "encoders": ["minilm"], "shapes": ["3x32", "2x32"], "collisions": ["dedup", "none"], "generators": ["base", "free"],
+    "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
+    "alignment": {"alignment": 3},
 }  # fmt: skip
 
 

@@ -148,3 +148,109 @@ def test_bad_settings_name_the_setting_the_value_and_the_known_ones(setting, val
     assert setting in str(error.value)
     assert repr(value) in str(error.value)
     assert "known: resolution, font_size" in str(error.value)
+
+
+# -- drawn directly, and varied layout ---------------------------------------------------------------------------------
+
+
+def test_settings_that_came_later_leave_the_old_description():
+    """Cached pages and finished trials are found by it."""
+    old = '{"resolution":1024,"font_size":24,"margin":32,"line_spacing":1.2,"field_order":"given"}'
+    assert Page().model_dump_json() == old
+    assert Page(drawn="reduced", layout="fixed").model_dump_json() == old
+    new = Page(resolution=256, drawn="direct", layout="varied")
+    assert new.model_dump() == Page(resolution=256).model_dump() | {"drawn": "direct", "layout": "varied"}
+    assert Page(**new.model_dump()) == new
+
+
+def test_one_page_has_one_description():
+    assert Page(drawn="direct") == Page()
+    assert Page(layout="varied", field_order="shuffled") == Page(layout="varied")
+
+
+def test_directly_drawn_pages_are_the_same_where_nothing_is_reduced():
+    assert Page(resolution=1024, drawn="direct").canvas == CANVAS
+    small = Page(resolution=256, drawn="direct")
+    assert small.canvas == 256
+    assert Page(resolution=256).canvas == CANVAS
+
+
+@pytest.mark.parametrize("resolution", [128, 256, 512])
+def test_directly_drawn_pages_hold_all_words_within_the_margins(resolution):
+    page = Page(resolution=resolution, drawn="direct", margin=64)
+    drawn, reduced = render(LONG, page), render(LONG, Page(resolution=resolution, margin=64))
+    assert drawn.image.size == (resolution, resolution)
+    assert " ".join(drawn.lines).split() == " ".join(LONG).split()
+    assert drawn.image.tobytes() != reduced.image.tobytes()
+    assert drawn.image.tobytes() == render(LONG, page).image.tobytes()
+    margin = 64 * resolution / CANVAS
+    left, top, right, bottom = ink(drawn, threshold=250)
+    assert min(left, top) >= margin - 1
+    assert max(right, bottom) <= resolution - margin + 1
+    paper = np.asarray(drawn.image).copy()
+    for left, top, right, bottom in drawn.boxes:
+        assert (paper[top:bottom, left:right] < 250).any()
+        paper[top:bottom, left : right + 1] = 255
+    assert (paper > 128).all()
+
+
+def test_directly_drawn_letters_are_darker():
+    """A reduced stroke is spread over its pixels, a drawn one is put into them."""
+    direct, reduced = (
+        np.asarray(render(LONG, Page(resolution=256, drawn=drawn)).image) for drawn in ("direct", "reduced")
+    )
+    assert (direct < 64).sum() > 2 * (reduced < 64).sum()
+
+
+def test_lines_are_the_text_in_order():
+    drawn = render(["Steel ruler", "150 mm"], Page(resolution=128))
+    assert drawn.lines == ["Steel ruler", "150 mm"]
+    assert len(drawn.lines) == len(drawn.boxes)
+
+
+def test_varied_layout_is_each_text_s_own():
+    page = Page(layout="varied", font_size=24, margin=32)
+    items = [[f"thing {item}", "brand", "some description", "150 mm"] for item in range(40)]
+    own = [page.of_item(fields) for fields in items]
+    assert own == [page.of_item(fields) for fields in items]
+    assert {page.layout for page in own} == {"fixed"}
+    fonts, margins = {page.font_size for page in own}, {page.margin for page in own}
+    assert 16 <= min(fonts) < 20 < 28 < max(fonts) <= 32
+    assert 16 <= min(margins) < 40 < 100 < max(margins) <= 128
+    orders = {tuple(fields.index(field) for field in page.ordered(fields, 0)) for fields in items}
+    assert len(orders) > 15
+    assert Page().of_item(items[0]) == Page()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(min_size=1), min_size=1), st.integers(0, 99), st.randoms())
+def test_varied_layout_follows_from_the_text_as_it_is_drawn(fields, item, random):
+    """The cache's keys hold the fields in the drawn order: equal keys must be equal pages."""
+    page, other = Page(layout="varied"), random.sample(fields, len(fields))
+    assert page.ordered(fields, item) == page.ordered(other, item + 1)
+    assert sorted(page.ordered(fields, item)) == sorted(fields)
+    assert page.of_item(page.ordered(fields, item)) == page.of_item(fields)
+
+
+def test_varied_layout_is_drawn():
+    page = Page(layout="varied")
+    fields = ["Steel ruler", "Norvik", "150 mm, graduated"]
+    own = page.of_item(fields)
+    drawn = render(fields, page)
+    assert drawn.font_size == own.font_size
+    assert not drawn.shrunk
+    assert drawn.image.tobytes() == render(page.ordered(fields, 0), own).image.tobytes()
+    left, top, _, _ = ink(drawn)
+    assert min(left, top) >= own.margin - 1
+
+
+@pytest.mark.parametrize("extreme", [{"font_size": 5, "margin": 2}, {"font_size": 256, "margin": 384}])
+def test_varied_layout_keeps_the_bounds(extreme):
+    for item in range(30):
+        Page(**Page(layout="varied", **extreme).of_item([f"thing {item}"]).model_dump())
+
+
+@pytest.mark.parametrize(("setting", "value"), [("drawn", "sideways"), ("layout", "random"), ("drawn", 3)])
+def test_bad_later_settings_are_named_too(setting, value):
+    with pytest.raises(StudyError, match=f"page: {setting}: .*found {value!r}.*known: resolution"):
+        Page(**{setting: value})

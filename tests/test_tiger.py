@@ -95,7 +95,7 @@ def test_the_future_of_a_sequence_changes_no_earlier_target():
 def test_the_loss_stays_on_the_model_s_device(training_way):
     """The meta device refuses to mix devices, as a GPU does; it gets as far as picking the targets that count."""
     settings = TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, training=training_way)
-    model = training.build(settings, IDS.sizes, 0).to("meta")
+    model = training.build(settings, IDS, 0).to("meta")
     windows = training_way == "windows"
     pieces = (training.window_pieces if windows else training.one_pass_pieces)([np.arange(5), np.arange(3)], 50)
     batch = training.collate(pieces, windows)

@@ -130,8 +130,11 @@ def _encoded(data: Dataset, row: Encoder, page: Page, keys: list[str], progress:
 
     found = cache.rows(paths.cache_root() / "embeddings" / name, keys, encode, f"{name} on {data.name}", progress)
     provenance = {"encoder": row.name, "weights": digest, "items": _of_all(keys)}
+    if row.then:
+        provenance["then"] = {"encoder": row.then, "weights": _digest(encoder(row.then))}
     if row.reads == "pages":
-        shrunk = int((found[:, -1] < page.font_size).sum())
+        asked = [page.of_item(data.fields(item)).font_size for item in range(data.n_items)]
+        shrunk = int((found[:, -1] < asked).sum())
         provenance |= {"page": page.model_dump(), "shrunk": shrunk}
         found = found[:, :-1]
         if model is not None and shrunk:
@@ -145,6 +148,8 @@ def identity(row: Encoder, page: Page) -> str:
     """All that an encoder's rows depend on besides the item: weights, version, options; for pages, the drawing."""
     options = json.dumps(row.options, sort_keys=True) if row.options else ""
     settings = f"{row.raw or row.name}\0{row.version}\0{_digest(row)}\0{options}"
+    if row.then:
+        settings += f"\0{identity(encoder(row.then), page)}\0"
     return settings + (f"{page.model_dump_json()}\0{font_digest()}\0" if row.reads == "pages" else "")
 
 
@@ -172,7 +177,8 @@ def _contents(data: Dataset, row: Encoder, page: Page) -> Sequence[bytes]:
 def _load(row: Encoder) -> Callable:
     module, function = row.backend.split(".")
     found = weights.load(row).path
-    return getattr(import_module(f"studylib.encoders.{module}"), function)(found, **row.options)
+    then = {"then": _load(encoder(row.then))} if row.then else {}
+    return getattr(import_module(f"studylib.encoders.{module}"), function)(found, **row.options, **then)
 
 
 def _rows(data: Dataset, row: Encoder, page: Page, model: Callable, items: list[int]) -> np.ndarray:

@@ -76,7 +76,6 @@ def ppocr_recogniser(model: Path) -> Callable[[np.ndarray], np.ndarray]:
     The classifier itself, over up to 18,710 characters, is cut off, which saves a sixth of the time.
     """
     import onnx
-    import onnxruntime
 
     graph = onnx.load(str(model))
     nodes = list(graph.graph.node)
@@ -87,15 +86,23 @@ def ppocr_recogniser(model: Path) -> Callable[[np.ndarray], np.ndarray]:
     del graph.graph.output[:]
     for output in (neck, backbone):
         graph.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # else a warning for every weight of the classifier
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    run = session(graph.SerializeToString())
 
     def recognise(lines):
-        colours = np.repeat(lines[:, None], 3, axis=1)  # black on white is the same in every colour order
-        sequence, pooled = session.run([neck, backbone], {name: colours})
+        sequence, pooled = run([neck, backbone], lines)
         return np.concatenate([sequence, pooled[:, :, 0].transpose(0, 2, 1)], axis=2)
 
     return recognise
+
+
+def session(model: str | bytes) -> Callable[[list[str] | None, np.ndarray], list[np.ndarray]]:
+    """A recogniser on one thread, from a file or a serialised graph: outputs by name (None: all), lines -> arrays."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # else a warning for every weight of a classifier that was cut off
+    found = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = found.get_inputs()[0].name
+    # Black on white is the same in every colour order.
+    return lambda outputs, lines: found.run(outputs, {name: np.repeat(lines[:, None], 3, axis=1)})

@@ -1,6 +1,6 @@
 """The encoders by name: what each is, what it gives, and where its weights may be found."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from studylib.errors import StudyError
@@ -31,6 +31,7 @@ class Encoder:
         parts: for a package cut into parts, "module{}:file" of each; they are joined and unpacked into the cache.
         needs: modules that must be installed to run it, beside torch and transformers.
         options: arguments of the backend.
+        then: name of the text encoder that encodes what this one has read off the page; its backend gets the model.
         remote_code: it brings its own code, which runs only if the user pins a revision (STUDY_TRUST_REMOTE_CODE).
     """
 
@@ -58,6 +59,7 @@ class Encoder:
     needs: tuple[str, ...] = ()
     options: dict = field(default_factory=dict, hash=False)
     remote_code: bool = False
+    then: str = ""
 
     @property
     def weightless(self) -> bool:
@@ -90,6 +92,23 @@ def _ppocr(name: str, pip: str, file: str, sha: str, backbone: int, part: str, a
         columns=((start, end), (both + start, both + end)),
         centred=True,
         needs=("onnx", "onnxruntime"),
+    )
+
+
+def _transcript(reader: Encoder, text: Encoder) -> Encoder:
+    """Read by ``reader``, then encoded by ``text``: what is left of OCR's gain if only its words are kept."""
+    return replace(
+        reader,
+        name=f"transcript-{text.name}",
+        dims=text.dims,
+        backend="transcript.encode",
+        about=f"{text.name} on what {reader.name} reads off the page",
+        pooling=f"greedy transcript of all lines; {text.pooling}",
+        raw="",
+        columns=(),
+        centred=text.centred,
+        needs=(*reader.needs, *text.needs),
+        then=text.name,
     )
 
 
@@ -302,7 +321,10 @@ _ENTRIES = [
     ),
 ]
 
-ENCODERS: dict[str, Encoder] = {encoder.name: encoder for encoder in _ENTRIES}
+_BY_NAME = {encoder.name: encoder for encoder in _ENTRIES}
+_TRANSCRIPTS = [_transcript(_BY_NAME["ppocr-v6"], _BY_NAME["minilm"])]
+
+ENCODERS: dict[str, Encoder] = _BY_NAME | {encoder.name: encoder for encoder in _TRANSCRIPTS}
 
 
 def encoder(name: str) -> Encoder:

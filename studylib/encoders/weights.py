@@ -189,6 +189,8 @@ def list_encoders(network: bool = False) -> list[dict]:
     rows = []
     for encoder in ENCODERS.values():
         source, why = _source(encoder, network)
+        if encoder.then:
+            why = why or _source(ENCODERS[encoder.then], network)[1]
         rows.append(
             {name: getattr(encoder, name) for name in ("name", "kind", "dims", "about", "pooling", "licence")}
             | {"source": source, "available": not why, "why": why}

@@ -9,6 +9,7 @@ tree, the generator and the search need to know nothing of it: there is nothing 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,6 +45,26 @@ def combine(modalities: Sequence[SemanticIds], layout: str, deduplicate: bool = 
         sizes = [*sizes, largest]
     source = f"{layout} of {' and '.join(ids.source for ids in modalities)}"
     return SemanticIds(codes, tuple(sizes), source=source, parts=tuple(map(tuple, parts)))
+
+
+def stack(modalities: Sequence[SemanticIds], target: int) -> SemanticIds:
+    """All modalities' codes for reading a history, one modality's for writing the next item (001, Eq. 2).
+
+    Every modality parts colliding items by itself (001: "a separate collision level per modality"); a ready index that
+    does not gets such a level here.
+
+    Raises:
+        StudyError: one modality; they have different numbers of items.
+    """
+    apart = []
+    for ids in modalities:
+        codes, sizes = ids.codes, ids.sizes
+        if collisions.count(codes):
+            codes, largest = collisions.deduplicate(codes)
+            sizes = (*sizes, largest)
+        apart.append(SemanticIds(codes, sizes, source=ids.source))
+    whole = combine(apart, "late", deduplicate=False)
+    return replace(whole, target=whole.parts[target], source=f"{whole.source}, writing {modalities[target].source}")
 
 
 def _in_turn(modalities: Sequence[SemanticIds], layout: str) -> tuple[list, list, list]:

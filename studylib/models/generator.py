@@ -23,7 +23,8 @@ class Generator(nn.Module):
     Args:
         levels: codebook size of each level of the Semantic ID.
         d_model: width of the token embeddings and of the hidden states.
-        softmax: ``"level"``, one softmax over a level's own codes, or ``"vocabulary"``, one over all tokens (T5's).
+        softmax: ``"level"``, one softmax over a level's own codes; ``"vocabulary"``, one over all tokens (T5's); or
+            ``"tree"``, one over the codes that may follow in the prefix tree (001, Eq. 6).
         target: the levels that are written, all of them by default; a history is read with all its levels.
     """
 
@@ -79,31 +80,56 @@ class Generator(nn.Module):
         """Tokens of the codes of these levels."""
         return codes + self.offsets[list(levels)]
 
+    def logits(self, hidden: Float[Tensor, "... d_model"], level: int) -> Float[Tensor, "... code"]:
+        """Of the codes of ``level``, before any softmax."""
+        first = int(self.offsets[level])
+        return nn.functional.linear(hidden, self.head.weight[first : first + self.levels[level]])
+
     def log_probabilities(self, hidden: Float[Tensor, "... d_model"], place: int) -> Float[Tensor, "... code"]:
-        """log p(code | what came before) over the codes of the ``place``-th level that is written."""
+        """log p(code | what came before) over the codes of the ``place``-th level that is written.
+
+        With the softmax ``"tree"`` these are logits: who knows the prefix normalises over what may follow it.
+        """
         level = self.target[place]
-        first, last = int(self.offsets[level]), int(self.offsets[level]) + self.levels[level]
+        if self.softmax == "tree":
+            return self.logits(hidden, level)
         if self.softmax == "level":
-            return torch.log_softmax(nn.functional.linear(hidden, self.head.weight[first:last]), -1)
-        return torch.log_softmax(self.head(hidden), -1)[..., first:last]
+            return torch.log_softmax(self.logits(hidden, level), -1)
+        first = int(self.offsets[level])
+        return torch.log_softmax(self.head(hidden), -1)[..., first : first + self.levels[level]]
 
     def loss(
         self,
         hidden: Float[Tensor, "target level d_model"],
         targets: Int[Tensor, "target level"],
         levels: Sequence[int] | None = None,
+        followers: Sequence[tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """Sum over targets of the mean over ``levels`` (those that are written, by default) of -log p(code)."""
+        """Sum over targets of the mean over ``levels`` (those that are written, by default) of -log p(code).
+
+        ``followers``: for the softmax ``"tree"``, at each level the codes [target, child] that may follow each target's
+        prefix, and which of them there are (``TensorTree.followers``).
+        """
         total, levels = hidden.new_zeros(()), self.target if levels is None else levels
         for place, level in enumerate(levels):
-            if self.softmax == "level":
-                first = int(self.offsets[level])
-                logits = nn.functional.linear(hidden[:, place], self.head.weight[first : first + self.levels[level]])
-                total = total + nn.functional.cross_entropy(logits, targets[:, place], reduction="sum")
+            if self.softmax == "vocabulary":
+                logits, code = self.head(hidden[:, place]), targets[:, place] + self.offsets[level]
             else:
-                token = targets[:, place] + self.offsets[level]
-                total = total + nn.functional.cross_entropy(self.head(hidden[:, place]), token, reduction="sum")
+                logits, code = self.logits(hidden[:, place], level), targets[:, place]
+            if followers is None:
+                total = total + nn.functional.cross_entropy(logits, code, reduction="sum")
+            else:
+                total = (
+                    total + (over_children(logits, *followers[place]) - logits.gather(-1, code[:, None])[:, 0]).sum()
+                )
         return total / len(levels)
+
+
+def over_children(
+    logits: Float[Tensor, "... code"], codes: Int[Tensor, "... child"], exists: Tensor
+) -> Float[Tensor, "..."]:
+    """log of the sum of exp(logit) over the codes that may follow: the softmax of 001, Eq. 6, is over these alone."""
+    return logits.gather(-1, codes).masked_fill(~exists, -torch.inf).logsumexp(-1)
 
 
 def user_tokens(names: Sequence[str], tokens: int) -> Int[np.ndarray, " users"] | None:

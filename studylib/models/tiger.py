@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from studylib.models.generator import START, Generator, padding
 
 BUCKETS, MAX_DISTANCE = 32, 128  # T5's relative positions
+WITHIN = 11  # places inside an item that two-part positions tell apart: twelve levels, and nine buckets are left
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,18 @@ class Tiger(Generator):
         causal: the encoder is causal between items (one-pass training); False is T5's bidirectional encoder.
         dropout: everywhere T5 has it.
         user_tokens: size of the table of user tokens, one of which stands before the history; 0 for none.
+        positions: the encoder's, ``"t5"`` or ``"two-part"`` (see ``two_part_bias``).
+        parts: the levels of each modality, if histories may lack some: their codes become learned mask tokens.
+        masking: share of a history's items that lose one modality, drawn anew at each training step.
     """
 
     def __init__(
         self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax: str = "level",
-        user_tokens: int = 0, target: tuple[int, ...] | None = None,
+        user_tokens: int = 0, target: tuple[int, ...] | None = None, positions: str = "t5",
+        parts: tuple[tuple[int, ...], ...] = (), masking: float = 0.0,
     ):  # fmt: skip
         super().__init__(levels, size.d_model, softmax, target)
-        self.size, self.causal = size, causal
+        self.size, self.causal, self.positions, self.parts, self.masking = size, causal, positions, parts, masking
         self.encoder_positions = nn.Embedding(BUCKETS, size.heads)
         self.decoder_positions = nn.Embedding(BUCKETS, size.heads)
         self.encoder = nn.ModuleList(EncoderLayer(size, dropout) for _ in range(size.encoder_layers))
@@ -162,6 +167,7 @@ class Tiger(Generator):
         self.dropout = Dropout(dropout)
         self._initialise()
         self.add_users(user_tokens)
+        self.masks = nn.Embedding(len(levels), size.d_model) if parts else None
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -187,16 +193,26 @@ class Tiger(Generator):
         codes: Int[Tensor, "batch item level"],
         lengths: Int[Tensor, " batch"] | None = None,
         users: Int[Tensor, " batch"] | None = None,
+        missing: Sequence[int] = (),
     ) -> Float[Tensor, "batch token d_model"]:
-        """Encode histories, oldest item first, filled at the end; ``lengths`` (items) is needed if not causal."""
+        """Encode histories, oldest item first, filled at the end; ``lengths`` (items) is needed if not causal.
+
+        ``missing``: modalities that no item of the histories has.
+        """
         items = codes.shape[1]
-        x = self.embedding((codes + self.offsets).flatten(1))
+        x = self.embedding(codes + self.offsets)
+        if self.masks is not None:
+            x = torch.where(self._masked(codes.shape[:2], missing, codes.device)[..., None], self.masks.weight, x)
+        x = x.flatten(1, 2)
         if self.users is not None:
             x = torch.cat([self.users(users)[:, None], x], 1)
         positions = torch.arange(x.shape[1], device=codes.device)
-        bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
+        item = self._item_of(positions)
+        if self.positions == "two-part":
+            bias = two_part_bias(self.encoder_positions, item, (positions - self._before) % len(self.levels))
+        else:
+            bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
         if self.causal:
-            item = self._item_of(positions)
             bias = bias.masked_fill(item[None, :] > item[:, None], -math.inf)
         elif lengths is not None:
             bias = bias + self.history_only(lengths, items)
@@ -207,6 +223,17 @@ class Tiger(Generator):
         for layer in self.encoder:
             x = layer(x, bias)
         return self.dropout(self.encoder_norm(x))
+
+    def _masked(self, shape: tuple[int, int], missing: Sequence[int], device) -> Tensor:
+        """Which levels of which items are masked, bool [batch, item, level]: those missing, or drawn in training."""
+        levels = torch.zeros(len(self.parts), len(self.levels), dtype=torch.bool, device=device)
+        for number, part in enumerate(self.parts):
+            levels[number, list(part)] = True
+        masked = levels[list(missing)].any(0).expand(*shape, -1)
+        if self.training and self.masking:
+            lost = torch.randint(len(self.parts), shape, device=device)
+            masked = masked | (levels[lost] & (torch.rand(shape, device=device) < self.masking)[..., None])
+        return masked
 
     def _item_of(self, positions: Tensor) -> Tensor:
         """The item that an encoder position belongs to; -1 for the user token."""
@@ -264,9 +291,9 @@ class Tiger(Generator):
         mask = self.past_only(items, history.device) if self.causal else self.history_only(lengths, items)
         return self.decode(targets, memory, mask)
 
-    def read(self, history, lengths, users=None):
+    def read(self, history, lengths, users=None, missing=()):
         """The decoder layers' keys and values, and the mask of the filling."""
-        memory = self.start(self.encode(history, lengths, users))
+        memory = self.start(self.encode(history, lengths, users, missing))
         return memory, self.history_only(lengths, history.shape[1])
 
     def write(self, targets, memory):
@@ -299,11 +326,15 @@ def position_bias(
     table: nn.Embedding, queries: Tensor, keys: Tensor, bidirectional: bool
 ) -> Float[Tensor, "1 head q k"]:
     """T5's relative position bias: half of the buckets for exact near distances, half for log-spaced far ones."""
-    distance = keys[None, :] - queries[:, None]
-    buckets, bucket = BUCKETS, torch.zeros_like(distance)
+    return table(bucket(keys[None, :] - queries[:, None], BUCKETS, bidirectional)).permute(2, 0, 1)[None]
+
+
+def bucket(distance: Int[Tensor, "q k"], buckets: int, bidirectional: bool) -> Int[Tensor, "q k"]:
+    """T5's bucket of each distance (key minus query); if bidirectional, half of them for what lies ahead."""
+    first = torch.zeros_like(distance)
     if bidirectional:
         buckets //= 2
-        bucket = (distance > 0).long() * buckets
+        first = (distance > 0).long() * buckets
         distance = distance.abs()
     else:
         distance = -distance.clamp(max=0)
@@ -311,5 +342,18 @@ def position_bias(
     far = exact + (
         torch.log(distance.clamp(min=1).float() / exact) / math.log(MAX_DISTANCE / exact) * (buckets - exact)
     ).long().clamp(max=buckets - exact - 1)
-    bucket = bucket + torch.where(distance < exact, distance, far)
-    return table(bucket).permute(2, 0, 1)[None]
+    return first + torch.where(distance < exact, distance, far)
+
+
+def two_part_bias(
+    table: nn.Embedding, item: Int[Tensor, " token"], place: Int[Tensor, " token"]
+) -> Float[Tensor, "1 head q k"]:
+    """One bias by the distance in items plus one by that of the codes' places inside their items (001, section 3.3).
+
+    T5's log-spaced buckets run across items and levels alike, so that the same level of two items is nowhere special.
+    The stored buckets are as many as T5's: one for each distance of places, up to ``WITHIN``, the rest across items.
+    """
+    reach = min(int(place.max()), WITHIN)
+    within = (place[None, :] - place[:, None]).clamp(-reach, reach) + reach
+    across = bucket(item[None, :] - item[:, None], table.num_embeddings - (2 * reach + 1), bidirectional=True)
+    return (table(within) + table(2 * reach + 1 + across)).permute(2, 0, 1)[None]

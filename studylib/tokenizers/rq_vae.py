@@ -10,11 +10,13 @@ map, at the start that onto the principal components, plus an MLP that starts at
 k-means on principal components, every level with k-means on all latents. Codes that no item took are restarted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from studylib.tokenizers.residual import (
@@ -113,20 +115,47 @@ class RqVae(nn.Module):
         return codes, residuals, vectors
 
 
-def loss(model: RqVae, white: Float[Tensor, "row kept"], spread: Float[Tensor, " kept"]) -> Float[Tensor, ""]:
-    """The loss in the module's first lines, averaged over rows.
+class Terms(nn.Module):
+    """What a relative of RQ-VAE adds to its loss (LETTER does); here nothing. Parameters are trained with the rest."""
+
+    def start(self, model: RqVae, rows: Int[Tensor, " row"] | None) -> None:
+        """Before training on ``rows`` of the items, None for all."""
+
+    def refresh(self, model: RqVae) -> None:
+        """Before every epoch."""
+
+    def forward(
+        self,
+        model: RqVae,
+        batch: Int[Tensor, " row"],
+        latent: Float[Tensor, "row latent"],
+        codes: list[Int[Tensor, " row"]],
+    ) -> Float[Tensor, ""] | float:
+        """To be added: ``batch`` counts within the rows trained on, ``latent`` is quantised, its gradient straight
+        through."""
+        return 0.0
+
+
+def loss(
+    model: RqVae,
+    white: Float[Tensor, "row kept"],
+    spread: Float[Tensor, " kept"],
+    more: Callable[[Tensor, list[Tensor]], Tensor | float] = lambda latent, codes: 0.0,
+) -> Float[Tensor, ""]:
+    """The loss in the module's first lines, averaged over rows, and ``more`` of the quantised latents and the codes.
 
     ||x - x^|| in the original space is the whitened difference, each direction times its spread.
     """
     latent = model.encoder(white)
-    _, residuals, vectors = model.quantise(latent)
+    codes, residuals, vectors = model.quantise(latent)
     quantised = torch.stack(vectors).sum(0).detach()
-    rebuilt = model.decoder(latent + (quantised - latent).detach())
+    straight = latent + (quantised - latent).detach()
+    rebuilt = model.decoder(straight)
     value = ((rebuilt - white) * spread).square().sum(1)
     for residual, vector in zip(residuals, vectors, strict=True):
         value = value + (residual.detach() - vector).square().sum(1)
         value = value + COMMITMENT * (residual - vector.detach()).square().sum(1)
-    return value.mean()
+    return value.mean() + more(straight, codes)
 
 
 @torch.no_grad()
@@ -164,11 +193,13 @@ def fit(
     hidden: int = 256,
     lr: float = 1e-3,
     batch: int = 512,
+    terms: Terms | None = None,
 ) -> Quantised:
     """Quantise ``embeddings`` through an autoencoder of ``latent`` dimensions with one ``hidden`` layer each way.
 
     Trained by Adam in ``epochs`` passes, at a rate that falls from ``lr`` to zero (002 takes AdaGrad at 1e-3, 15k steps
-    and batches of 2048). The error is measured in the space of ``embeddings``, whitening undone.
+    and batches of 2048). The error is measured in the space of ``embeddings``, whitening undone. ``terms`` are added to
+    the loss; None for RQ-VAE itself.
 
     Raises:
         StudyError: there are fewer items than codes, or a value is not finite.
@@ -187,13 +218,16 @@ def fit(
         torch.manual_seed(seed)
         model = RqVae(whitening.spread, levels, codes, latent, hidden)
     model.start(white, generator)
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    terms = terms or Terms()
+    terms.start(model, rows)
+    optimiser = torch.optim.Adam([*model.parameters(), *terms.parameters()], lr=lr)
     steps = epochs * -(-len(white) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     progress = Progress(energy_of(fitted))
     for epoch in range(epochs):
+        terms.refresh(model)
         for part in torch.randperm(len(white), generator=generator).split(batch):
-            value = loss(model, white[part], whitening.spread)
+            value = loss(model, white[part], whitening.spread, partial(terms, model, part))
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()

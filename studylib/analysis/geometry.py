@@ -1,0 +1,310 @@
+"""Embedding spaces measured: what 000's Figure 1 suggests by eye, in numbers that have a chance level.
+
+A space is a float array [items, dims], row = item id. Of one space: how narrow a cone it is (``mean_cosine``), how
+many directions it uses (``participation_ratio``), how far it spreads (``dispersion``). Of two: how far apart they lie
+(``modality_gap``), whether the same items are alike in both (``linear_cka``, ``mutual_knn``, ``relational_rank``, at
+any widths), whether an item is nearest to itself (``own_rank``).
+
+``modality_gap`` and ``own_rank`` compare across spaces, so they need one width: the caller projects first with
+``studylib.fusion.project``. They find what two encoders have in common only if these were trained towards one space, as
+CLIP's two were; the axes of any other two are unrelated, and chance is what to expect.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from studylib.analysis.significance import bootstrap_interval
+from studylib.errors import StudyError
+from studylib.fusion import project
+
+Space = Float[np.ndarray, "items dims"]
+ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
+
+
+def unit(x: Space, name: str = "embeddings") -> Space:
+    """Rows at unit length, as float64; ``name`` is what an error calls them.
+
+    Raises:
+        StudyError: not [items, dims] with two items or more, a value that is no number, or a row without direction.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2 or len(x) < 2:
+        raise StudyError(f"{name} of shape {x.shape}: give [items, dims] with two items or more")
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
+        raise StudyError(f"{name}: row {row} has a value that is not a finite number; encode that item again")
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    if not norms.all():
+        row = int(np.flatnonzero(norms == 0)[0])
+        raise StudyError(f"{name}: row {row} is all zeros (or, centred, the mean of all); encode that item again")
+    return x / norms
+
+
+def centred(x: Space) -> Space:
+    """Unit rows, their mean taken off, at unit length again: the space without its place on the sphere."""
+    x = unit(x)
+    return unit(x - x.mean(0))
+
+
+# -- one space -------------------------------------------------------------------------------------------------
+
+
+def mean_cosine(x: Space) -> float:
+    """Mean cosine of two different items (Ethayarajh, 2019): 0 if all directions are taken alike, 1 for one direction.
+
+    (||sum of unit rows||^2 - n) / (n (n - 1)), which is exact and needs no pairs.
+
+    >>> mean_cosine(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])).__round__(4)
+    0.3333
+    """
+    x = unit(x)
+    return float((np.square(x.sum(0)).sum() - len(x)) / (len(x) * (len(x) - 1)))
+
+
+def participation_ratio(x: Space) -> float:
+    """How many directions the items vary in: (sum l)^2 / sum l^2, l the eigenvalues of the covariance; 1 to ``dims``.
+
+    Gao et al., 2017. Finite samples of even noise stay below ``dims``: about 1 / (1 / dims + 1 / items).
+
+    >>> participation_ratio(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+    2.0
+    """
+    unit(x)  # only for what it refuses
+    x = x - np.mean(x, axis=0, dtype=np.float64)
+    products = x.T @ x if x.shape[1] < len(x) else x @ x.T  # the same eigenvalues but for zeros
+    return float(np.trace(products) ** 2 / np.square(products).sum())
+
+
+def dispersion(x: Space) -> float:
+    """Mean distance of the unit rows from their centroid, 0 to 1.
+
+    The mean *squared* distance is (1 - 1/n) (1 - mean cosine): a narrow cone is not dispersed. So text can hardly have
+    both "higher dispersion and stronger anisotropy" (000, Figure 1) where anisotropy is the cone; it can where it is a
+    low participation ratio.
+
+    >>> dispersion(np.array([[1.0, 0.0], [0.0, 1.0]])).__round__(4)
+    0.7071
+    """
+    x = unit(x)
+    return float(np.linalg.norm(x - x.mean(0), axis=1).mean())
+
+
+# -- two spaces ------------------------------------------------------------------------------------------------
+
+
+def modality_gap(x: Space, y: Space) -> float:
+    """Distance between the centroids of the unit rows (Liang et al., 2022), 0 to 2; small if both are ``centred``.
+
+    Needs one width (``studylib.fusion.project``). Which row is which item does not enter; and where the axes of the two
+    are unrelated it is about sqrt(mean cosine of x + mean cosine of y), which says nothing of the pair.
+
+    >>> modality_gap(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 3.0]])).__round__(4)
+    1.4142
+    """
+    x, y = _paired(x, y, same_width=True)
+    return float(np.linalg.norm(x.mean(0) - y.mean(0)))
+
+
+def linear_cka(x: Space, y: Space) -> float:
+    """Linear centred kernel alignment, ||Y'X||^2 / (||X'X|| ||Y'Y||) of centred columns (Kornblith et al., 2019).
+
+    1 for the same space up to rotation and scale. Its chance level grows with dims / items: see the shuffled control.
+    """
+    _paired(x, y)
+    x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))
+    return float(np.square(y.T @ x).sum() / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
+
+
+def neighbours(x: Space, k: int) -> np.ndarray:
+    """Each item's ``k`` nearest others by cosine, int [items, k], in no order."""
+    x = unit(x)
+    if not 1 <= k < len(x):
+        raise StudyError(f"{len(x)} items have no {k} neighbours each; take k from 1 to {len(x) - 1}")
+    found = np.empty((len(x), k), dtype=np.int64)
+    for start, cosines in _cosines(x, x):
+        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -np.inf
+        found[start : start + len(cosines)] = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+    return found
+
+
+def mutual_knn(x: Space, y: Space, k: int = 10) -> Float[np.ndarray, " items"]:
+    """Share of each item's ``k`` nearest others that are the same items in both spaces (Huh et al., 2024).
+
+    Chance is k / (items - 1). One value an item, for ``bootstrap_interval``.
+    """
+    _paired(x, y)
+    pairs = zip(neighbours(x, k), neighbours(y, k), strict=True)
+    return np.array([len(np.intersect1d(one, other, assume_unique=True)) / k for one, other in pairs])
+
+
+def own_rank(x: Space, y: Space) -> Float[np.ndarray, " items"]:
+    """The rank, from 1, at which each row of x finds its own row among all rows of y by cosine; ties share a mean rank.
+
+    Needs one width (``studylib.fusion.project``). Chance: median (items + 1) / 2, mean reciprocal rank
+    (1 + 1/2 + ... + 1/items) / items. Give ``centred`` spaces to leave out what all rows of x have in common, which
+    brings the same few rows of y to the top for each. In ``bootstrap_interval(1 / ranks)`` the other items stay fixed.
+
+    >>> own_rank(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.1], [1.0, 0.0]])).tolist()
+    [2.0, 2.0]
+    """
+    x, y = _paired(x, y, same_width=True)
+    found = np.empty(len(x))
+    for start, cosines in _cosines(x, y):
+        ahead = cosines - cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))][:, None]
+        ties = (np.abs(ahead) <= 1e-9).sum(1)  # itself is one of them
+        found[start : start + len(cosines)] = (ahead > 1e-9).sum(1) + (1 + ties) / 2
+    return found
+
+
+def relational_rank(x: Space, y: Space, anchors: int = 256, seed: int = 0) -> Float[np.ndarray, " others"]:
+    """``own_rank`` where an item is described by its cosines to some other items, the anchors (Moschella et al., 2023).
+
+    So widths and axes need not agree; the anchors are the only items that are told to be the same. They are drawn from
+    ``seed``, at most half of the items, and not ranked themselves: an item's cosine with itself would give it away.
+    """
+    x, y = _paired(x, y)
+    order = np.random.default_rng(seed).permutation(len(x))
+    anchors = min(anchors, len(x) // 2)
+    profiles = [space[order[anchors:]] @ space[order[:anchors]].T for space in (x, y)]
+    return own_rank(*(profile - profile.mean(0) for profile in profiles))
+
+
+def _paired(x: Space, y: Space, same_width: bool = False) -> tuple[Space, Space]:
+    x, y = unit(x), unit(y)
+    if len(x) != len(y):
+        raise StudyError(f"embeddings of {len(x)} and of {len(y)} items; give the same items in the same order")
+    if same_width and x.shape[1] != y.shape[1]:
+        raise StudyError(
+            f"embeddings of widths {x.shape[1]} and {y.shape[1]}; give both to studylib.fusion.project first"
+        )
+    return x, y
+
+
+def _cosines(x: Space, y: Space) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(x), ROWS):
+        yield start, x[start : start + ROWS] @ y.T
+
+
+# -- tables ----------------------------------------------------------------------------------------------------
+
+
+def measures(
+    spaces: dict[str, Space], seed: int = 0, width: int | None = None, k: int = 10
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All measures of every space, and of every pair of them, each beside its controls.
+
+    Returns:
+        One row a space, by its name: ``dims``, each measure of its unit rows, and ``<measure> gaussian``, that of
+        random numbers of the same shape.
+        One row a pair and measure: ``first``, ``second``, ``measure``, ``value``; ``low``, ``high`` (95 % over items,
+        where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the gap, which
+        of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second space).
+
+    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: the narrowest space's), all else at
+    the spaces' own widths.
+    """
+    common = _common(spaces, width)
+    rng = np.random.default_rng(seed)
+    noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
+    singles, pairs = [], []
+    for name, x in spaces.items():
+        chance = {f"{measure} gaussian": value for measure, value in _of_one(noise[name]).items()}
+        singles.append({"space": name, "dims": np.shape(x)[1]} | _of_one(x) | chance)
+    for first, second in combinations(spaces, 2):
+        x, y, near, far = spaces[first], spaces[second], common[first], common[second]
+        order, heads = rng.permutation(len(x)), rng.random((len(x), 1)) < 0.5
+        found = _of_two(x, y, near, far, k, seed)
+        shuffled = _of_two(x, y[order], near, far[order], k, seed)
+        tossed = np.where(heads, near, far), np.where(heads, far, near)
+        shuffled["modality gap"] = modality_gap(*tossed)
+        shuffled["modality gap, centred"] = modality_gap(*map(centred, tossed))
+        gaussian = _of_two(x, noise[second], near, project(noise[second], near.shape[1]), k, seed)
+        for measure, value in found.items():
+            row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
+            row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
+            row |= {"shuffled": float(np.mean(shuffled[measure])), "gaussian": float(np.mean(gaussian[measure]))}
+            pairs.append(row)
+    return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
+
+
+def _of_one(x: Space) -> dict[str, float]:
+    x = unit(x)
+    return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
+
+
+def _of_two(x: Space, y: Space, near: Space, far: Space, k: int, seed: int) -> dict[str, float | np.ndarray]:
+    """Every measure of a pair, at their own widths and at the common one; an array where it is one value an item."""
+    ranks, centred_ranks = own_rank(near, far), own_rank(centred(near), centred(far))
+    return {
+        "modality gap": modality_gap(near, far),
+        "modality gap, centred": modality_gap(centred(near), centred(far)),
+        "linear CKA": linear_cka(unit(x), unit(y)),
+        f"mutual kNN, k = {k}": mutual_knn(x, y, k),
+        "own rank, median": float(np.median(ranks)),
+        "own rank, median, centred": float(np.median(centred_ranks)),
+        "own reciprocal rank": 1 / ranks,
+        "own reciprocal rank, centred": 1 / centred_ranks,
+        "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
+    }
+
+
+def _common(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
+    """Every space at one width: ``width``, or that of the narrowest."""
+    if not spaces:
+        raise StudyError("spaces: none given; name one with its embeddings")
+    shapes = {name: unit(x, name).shape for name, x in spaces.items()}
+    if len({rows for rows, _ in shapes.values()}) > 1:
+        listed = ", ".join(f"{name} {rows}" for name, (rows, _) in shapes.items())
+        raise StudyError(f"spaces: different numbers of items ({listed}); give the same items in the same order")
+    narrowest = min(dims for _, dims in shapes.values())
+    if width is not None and not 1 <= width <= narrowest:
+        raise StudyError(f"width {width}: take 1 to {narrowest}, the narrowest space's; a projection adds no dimension")
+    return {name: project(x, width or narrowest) for name, x in spaces.items()}
+
+
+# -- a picture -------------------------------------------------------------------------------------------------
+
+
+def joint_projection(
+    spaces: dict[str, Space],
+    method: str = "umap",
+    seed: int = 0,
+    sample: int | None = None,
+    width: int | None = None,
+    centre: bool = False,
+) -> pd.DataFrame:
+    """All spaces in one plane, as in 000's Figure 1: columns ``space``, ``item``, ``x``, ``y``.
+
+    Args:
+        method: "umap" (000 does not say what it used), or "pca", which is linear and keeps distances honest.
+        sample: so many items, drawn from ``seed``; the same ones of every space.
+        width: the common width (default: the narrowest space's).
+        centre: take the modality gap out first.
+
+    A picture shows clusters that are there and some that are not: read it beside ``measures``.
+    """
+    common = _common(spaces, width)
+    items = np.arange(len(next(iter(common.values()))))
+    if sample is not None and sample < len(items):
+        items = np.sort(np.random.default_rng(seed).choice(items, sample, replace=False))
+    if len(items) < 5 or min(x.shape[1] for x in common.values()) < 2:
+        raise StudyError("joint projection: a plane needs five items and a width of two or more")
+    stacked = np.concatenate([(centred(x) if centre else unit(x))[items] for x in common.values()])
+    if method == "umap":
+        from umap import UMAP  # seconds of compilation that nothing else here needs
+
+        near = min(15, len(stacked) - 1)
+        plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
+    elif method == "pca":
+        stacked -= stacked.mean(0)
+        left, values, right = np.linalg.svd(stacked, full_matrices=False)
+        largest = right[np.arange(2), np.abs(right[:2]).argmax(1)]
+        plane = left[:, :2] * values[:2] * np.sign(largest)  # else the sign would depend on the LAPACK used
+    else:
+        raise StudyError(f'method "{method}": take "umap" or "pca"')
+    names = np.repeat(list(common), len(items))
+    return pd.DataFrame({"space": names, "item": np.tile(items, len(common)), "x": plane[:, 0], "y": plane[:, 1]})

@@ -1,0 +1,171 @@
+"""How much two modalities say the same: in their Semantic IDs, and in the users they find (004, Tables 1 to 3)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from studylib.errors import StudyError
+from studylib.semantic_ids import SemanticIds
+from studylib.tables import per_user
+
+SHARE = 0.8  # of the items in a subsample
+COLUMNS = ("ami", "low", "high", "ami shuffled", "nmi", "nmi shuffled")
+PARTS = ("overlap", "of first", "of second")
+
+
+def ami(a: Int[np.ndarray, " items"], b: Int[np.ndarray, " items"], average: str = "arithmetic") -> float:
+    """Adjusted mutual information of two clusterings (Vinh et al., 2009; 004, A.1): 0 by chance, 1 for the same.
+
+    (I - E[I]) / (mean(H(a), H(b)) - E[I]), where E[I] is the expectation over all orders of the items. 004 does not say
+    which mean; ``average`` is scikit-learn's ("arithmetic", "geometric", "max", "min").
+
+    >>> round(ami(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1])), 4)
+    0.6154
+    """
+    from sklearn.metrics import adjusted_mutual_info_score  # half a second that only this needs
+
+    return float(adjusted_mutual_info_score(a, b, average_method=average))
+
+
+def nmi(a: Int[np.ndarray, " items"], b: Int[np.ndarray, " items"], average: str = "arithmetic") -> float:
+    """I / mean(H(a), H(b)): not corrected for chance, so read it beside the value of shuffled rows.
+
+    >>> round(nmi(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1])), 4)
+    0.7337
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return float(normalized_mutual_info_score(a, b, average_method=average))
+
+
+def prefixes(codes: Int[np.ndarray, "items levels"], length: int) -> Int[np.ndarray, " items"]:
+    """The number of each item's prefix among the different prefixes of that length.
+
+    >>> prefixes(np.array([[4, 1], [4, 0], [2, 1], [4, 1]]), 2).tolist()
+    [2, 1, 0, 2]
+    """
+    return np.unique(codes[:, :length], axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def code_overlap(
+    ids_a: SemanticIds | Int[np.ndarray, "items levels"],
+    ids_b: SemanticIds | Int[np.ndarray, "items levels"],
+    seed: int = 0,
+    resamples: int = 200,
+    shuffles: int = 5,
+) -> pd.DataFrame:
+    """One row for each prefix length, by which the frame is indexed; row 1, the first-level codes, is 004's Table 1.
+
+    Columns: ``distinct a``, ``distinct b`` (different prefixes); ``ami``, ``nmi``; ``ami shuffled``, ``nmi shuffled``
+    (means over ``shuffles`` permutations of b's rows); ``low``, ``high`` (95 % interval of ``ami``, of row 1 only: deep
+    prefixes are almost all different, and each resample of them costs seconds). Where no two items share a prefix on
+    either side, or all do on both, the values are nan: any IDs of that kind agree.
+
+    Raises:
+        StudyError: the two are not codes of the same number of items.
+    """
+    a, b = (np.asarray(ids.codes if isinstance(ids, SemanticIds) else ids) for ids in (ids_a, ids_b))
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or len(a) < 10:
+        raise StudyError(f"codes of shapes {a.shape} and {b.shape}: give [items, levels] of the same items, 10 or more")
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(b)) for _ in range(shuffles)]
+    rows = []
+    for length in range(1, min(a.shape[1], b.shape[1]) + 1):
+        left, right = prefixes(a, length), prefixes(b, length)
+        distinct = int(left.max()) + 1, int(right.max()) + 1
+        row = {"prefix": length, "distinct a": distinct[0], "distinct b": distinct[1]} | dict.fromkeys(COLUMNS, np.nan)
+        if min(distinct) < len(a) and max(distinct) > 1:
+            row |= {"ami": ami(left, right), "nmi": nmi(left, right)}
+            # AMI = (NMI - e) / (1 - e), and a permutation leaves e as it is: so one slow AMI tells those of all orders
+            one, others = ami(left, right[orders[0]]), [nmi(left, right[order]) for order in orders]
+            expected = (others[0] - one) / (1 - one)
+            row["nmi shuffled"] = float(np.mean(others))
+            row["ami shuffled"] = (row["nmi shuffled"] - expected) / (1 - expected)
+            if length == 1:
+                row["low"], row["high"] = ami_interval(left, right, seed, resamples)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("prefix")
+
+
+def ami_interval(
+    a: Int[np.ndarray, " items"], b: Int[np.ndarray, " items"], seed: int = 0, resamples: int = 200, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of ``ami`` over items, the codebooks as they are, from subsamples of 80 % without replacement.
+
+    A bootstrap would be wrong here: an item drawn twice lies with itself in one cluster on both sides, which counts as
+    agreement, so that even independent codes seem to agree. A subsample of m of n items has no such pair. Its spread
+    around the subsamples' own mean (AMI drifts with the number of items) is that of a sample without replacement,
+    smaller than what n fresh items would have by sqrt((n - m) / m), and is scaled up by as much.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = round(SHARE * len(a))
+    found = []
+    for _ in range(resamples):
+        items = rng.choice(len(a), drawn, replace=False)
+        found.append(ami(a[items], b[items]))
+    away = (np.array(found) - np.mean(found)) * np.sqrt(drawn / (len(a) - drawn))
+    low, high = np.quantile(away, [(1 - level) / 2, (1 + level) / 2])
+    value = ami(a, b)
+    return value - float(high), value - float(low)
+
+
+def identical_hits(
+    first: Sequence[dict], second: Sequence[dict], k: int = 10, seed: int = 0, resamples: int = 1000
+) -> dict[str, float]:
+    """Which share of the users that two models hit are the same users; each argument is the seeds of one model.
+
+    004's Table 2 has "the percentage of overlapping predictions", by its text "overlapping hits". It can only count
+    hits: with shared misses, Toys at 4 to 5 % Hits@5 (its Table 5) could not be below 0.91, and it is 0.33. It does not
+    say of what, so here are the three readings, each the mean over all pairs of a seed of the first and one of the
+    second:
+
+    - ``overlap``: users hit by both / users hit by either, with ``low`` and ``high``, its 95 % interval over users
+    - ``of first``, ``of second``: users hit by both / users hit by that one
+
+    and each with `` by chance``, what two models would share that hit users independently of each other, each user with
+    the model's own hit rate (``first rate``, ``second rate``). A user's hit is an expectation where items share an ID
+    (studylib/metrics.py), so users are counted in fractions. A trial is never paired with itself, so a model against
+    itself gives what two seeds of one model share: the value to hold another modality's against.
+
+    Raises:
+        StudyError: other users, or no pair of different seeds, or a seed without a hit.
+    """
+    if not first or not second:
+        raise StudyError("identical hits: a model without trials; train a seed of it first")
+    hits = [per_user(records, f"recall@{k}") for records in (first, second)]
+    if hits[0].shape[1] != hits[1].shape[1]:
+        raise StudyError(
+            f"identical hits: {hits[0].shape[1]} users against {hits[1].shape[1]}; compare trials on one data set"
+        )
+    if not all(seeds.any(axis=1).all() for seeds in hits):
+        raise StudyError(f"identical hits: a trial hits no user within {k}; train it longer or take a larger k")
+    different = np.array([[not _same(one, other) for other in second] for one in first])
+    if not different.any():
+        raise StudyError("identical hits: only the same trial on both sides; give at least two seeds")
+    a, b = hits
+    rates = a.mean(1)[:, None], b.mean(1)[None, :]
+    values = _shares(a @ b.T / a.shape[1], *rates, different)
+    chance = _shares(rates[0] * rates[1], *rates, different)
+    users, hit = a.shape[1], a.any(0) | b.any(0)  # a user whom nobody hits enters no share, only the size of the rest
+    odds = np.append(np.full(hit.sum(), 1 / users), 1 - hit.mean())
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        drawn = rng.multinomial(users, odds)[:-1]
+        rates = (a[:, hit] @ drawn)[:, None], (b[:, hit] @ drawn)[None, :]
+        with np.errstate(invalid="ignore"):  # among few users a resample may hold no hit, and says nothing
+            found.append(_shares((a[:, hit] * drawn) @ b[:, hit].T, *rates, different)[0])
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
+    row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
+    return row | {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(different.sum())}
+
+
+def _same(one: dict, other: dict) -> bool:
+    return one is other or ("key" in one and one["key"] == other.get("key"))
+
+
+def _shares(both: np.ndarray, first: np.ndarray, second: np.ndarray, counted: np.ndarray) -> list[float]:
+    """|both| / |either|, |both| / |first| and |both| / |second| from rates [first seeds, second seeds], averaged."""
+    return [float((both / whole)[counted].mean()) for whole in (first + second - both, first, second)]

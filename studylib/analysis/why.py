@@ -1,0 +1,218 @@
+"""Why OCR-text helps, as a test (000, section 4.5, takeaway 7): is its gain larger where texts are attribute-dense?
+
+A user's gain is NDCG@20 of OCR-text minus that of text on the user's own test target, seeds averaged. It is related to
+what the texts are like: of the target, and on average over the history. Among what could serve, NDCG@20 sees every
+place of the list that 20 beams give, and a step near its top more than one near its end; a rank itself is not known
+beyond the list, and one over it hangs on the first place alone.
+
+Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
+then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
+resamples targets, with all their users. The control deals the items' properties out at random, all three together, so
+that it too keeps who shares what; the p-value is counted in it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from studylib.analysis import attributes
+from studylib.analysis.correlation import correlations, places
+from studylib.analysis.significance import bootstrap_interval, holm
+from studylib.data.dataset import Dataset
+from studylib.errors import StudyError
+from studylib.metrics import Ranks
+
+PROPERTIES = ("attribute density", "tokens per word", "words")
+RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
+CUTOFF = 20
+RESAMPLES = 1000
+POOLED = "pooled"
+Users = Float[np.ndarray, " users"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A data set, NDCG@20 of its users under both encoders, and ``PROPERTIES`` of its items, one row an item."""
+
+    data: Dataset
+    text: Users
+    ocr: Users
+    properties: pd.DataFrame
+
+    @property
+    def gain(self) -> Users:
+        return (self.ocr - self.text).round(12)  # means over seeds: equal ones must not differ in the last digit
+
+    def related(self, order: Int[np.ndarray, " items"] | None = None) -> Float[np.ndarray, "related users"]:
+        """``RELATED`` of every user: what the target has, and the mean of what the history has.
+
+        ``order``: item i is taken to have the properties of item ``order[i]``.
+        """
+        items = self.properties[list(PROPERTIES)].to_numpy()
+        items = items if order is None else items[order]
+        histories = self.data.test.histories
+        lengths = np.array([len(history) for history in histories])
+        sums = np.add.reduceat(items[np.concatenate(histories)], np.cumsum(lengths) - lengths)
+        return np.concatenate([items[self.data.test.targets], sums / lengths[:, None]], axis=1).T.round(12)
+
+    def sharing(self) -> list[Int[np.ndarray, " users"]]:
+        """The users of each target."""
+        order = np.argsort(self.data.test.targets, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.data.test.targets[order])) + 1)
+
+
+def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder: str = "minilm") -> Case:
+    """From finished trials on ``data``: the records of all seeds with text, and with OCR-text.
+
+    Args:
+        text_encoder: whose tokenizer counts ``tokens per word``.
+
+    Raises:
+        StudyError: no records, records of other users, no item text, or no such tokenizer.
+    """
+    return Case(data, score(data, text), score(data, ocr), item_properties(data, tokenizer_of(text_encoder)))
+
+
+def score(data: Dataset, records: Sequence[dict]) -> Users:
+    """NDCG@20 of every test user, averaged over the records (seeds).
+
+    Raises:
+        StudyError: there is no record, or one of another number of users.
+    """
+    if not records:
+        raise StudyError(f"{data.name}: no finished trial to compare; run notebooks/02_unimodal.ipynb on it first")
+    found = [Ranks.unpack(record["ranks"]).ndcg(CUTOFF) for record in records]
+    for record, values in zip(records, found, strict=True):
+        if len(values) != len(data.test):
+            raise StudyError(
+                f"trial {record.get('key', '?')}: ranks of {len(values)} users, {data.name} has {len(data.test)}; "
+                "give the trials of this data set"
+            )
+    return np.mean(found, axis=0)
+
+
+def tokenizer_of(name: str = "minilm") -> Callable[[str], list[int]]:
+    """The subword tokens of a text as the text encoder ``name`` cuts it, special tokens left out.
+
+    Raises:
+        StudyError: no text encoder of that name, or its weights are missing.
+    """
+    from studylib.encoders import pretrained, weights
+    from studylib.encoders.registry import encoder
+
+    if encoder(name).kind != "text":
+        raise StudyError(f"{name}: no text encoder, so it cuts no words; choose one of kind text from 'study encoders'")
+    path = weights.load(encoder(name)).path
+    own = {"gguf_file": path.name} if path.is_file() else {}
+    tokenizer = pretrained.load("AutoTokenizer", path.parent if own else path, **own)
+    return lambda text: tokenizer(text, add_special_tokens=False).input_ids
+
+
+def item_properties(data: Dataset, tokenize: Callable[[str], Sequence]) -> pd.DataFrame:
+    """One row an item: ``attribute density`` (share of numerals, units, separators and abbreviations among its tokens),
+    ``tokens per word`` (subword fragmentation, punctuation's own tokens included) and ``words`` (between white space).
+    """
+    rows = []
+    for item in range(data.n_items):
+        text = data.text(item)
+        words = len(text.split())
+        rows.append((attributes.density(text)["attribute"], len(tokenize(text)) / max(1, words), words))
+    return pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
+
+
+def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """One row a data set (and ``pooled`` where there are several), property, and whose it is: target's or history's.
+
+    Columns: ``data``, ``of``, ``property``, ``users``; Spearman's ``rho`` with the gain, its 95 % bootstrap interval
+    over users, ``low`` and ``high``, and over targets, ``low targets`` and ``high targets``; the middle 95 % of the
+    control, ``shuffled low`` and ``shuffled high``; ``p``, the share of the control as far from 0 (two-sided), and
+    ``p holm`` over the table. Positive: the more of it, the more OCR-text gains.
+    """
+    _some(cases)
+    groups = {one.data.name: [one] for one in cases} | ({POOLED: list(cases)} if len(cases) > 1 else {})
+    tables = []
+    for name, group in groups.items():
+        rng = np.random.default_rng([seed, len(tables)])
+        x, gains = [places(one.related()) for one in group], [places(one.gain[None]) for one in group]
+        sharing = [one.sharing() for one in group]
+        found: dict[str, list[np.ndarray]] = {"": [], " targets": [], "shuffled ": []}
+        for _ in range(resamples):
+            users = [rng.integers(0, len(one.gain), len(one.gain)) for one in group]
+            found[""].append(correlations(_taken(x, users), _taken(gains, users)))
+            users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
+            found[" targets"].append(correlations(_taken(x, users), _taken(gains, users)))
+            dealt = [places(one.related(rng.permutation(one.data.n_items))) for one in group]
+            found["shuffled "].append(correlations(dealt, gains))
+        table = pd.DataFrame(RELATED, columns=["of", "property"])
+        table.insert(0, "data", name)
+        table["users"], table["rho"] = sum(len(one.gain) for one in group), correlations(x, gains)
+        for kind, values in found.items():
+            names = [f"{kind}{end}" if kind.endswith(" ") else f"{end}{kind}" for end in ("low", "high")]
+            table[names] = np.quantile(values, [0.025, 0.975], axis=0).T
+        extreme = np.abs(found["shuffled "]) >= table["rho"].abs().to_numpy()
+        table["p"] = (1 + extreme.sum(0)) / (1 + resamples)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(**{"p holm": holm(table["p"].tolist())})
+
+
+def _some(cases: Sequence[Case]) -> None:
+    if not cases:
+        raise StudyError("why: no data set; give at least one with trials of text and of OCR-text")
+
+
+def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [part[:, chosen] for part, chosen in zip(parts, users, strict=True)]
+
+
+def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
+    """One row a data set (and ``pooled``), property, whose it is, and quartile of users by it, 1 the lowest.
+
+    Columns: ``data``, ``of``, ``property``, ``quartile``, ``users``, ``mean`` of the property, NDCG@20 of ``text`` and
+    ``ocr``, and ``gain`` with its 95 % bootstrap interval over targets, ``low`` and ``high``. Quartiles are each data
+    set's own; users of equal value stay together, so they may differ in size, or one be missing.
+    """
+    _some(cases)
+    tables = []
+    for one in cases:
+        facts = {"text": one.text, "ocr": one.ocr, "gain": one.gain, "target": one.data.test.targets}
+        for (of, kind), values in zip(RELATED, one.related(), strict=True):
+            quartile = 1 + np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)
+            own = {"data": one.data.name, "of": of, "property": kind, "quartile": quartile, "mean": values}
+            tables.append(pd.DataFrame(own | facts).assign(catalogue=one.data.name))
+    if len(cases) > 1:
+        tables += [table.assign(data=POOLED) for table in tables]
+    by = ["data", "of", "property", "quartile"]
+    rows = []
+    for names, group in pd.concat(tables).groupby(by, sort=False):
+        low, high = _interval_over_targets(group)
+        means = group[["mean", "text", "ocr", "gain"]].mean().to_dict()
+        rows.append(dict(zip(by, names, strict=True)) | {"users": len(group)} | means | {"low": low, "high": high})
+    order = {name: place for place, name in enumerate([*(one.data.name for one in cases), POOLED, *sum(RELATED, ())])}
+    return pd.DataFrame(rows).sort_values(by, key=lambda column: column.replace(order), ignore_index=True)
+
+
+def _interval_over_targets(users: pd.DataFrame) -> tuple[float, float]:
+    shared = users.groupby(["catalogue", "target"])["gain"].agg(["sum", "count"]).to_numpy()
+    draws = np.random.default_rng(0).multinomial(len(shared), np.full(len(shared), 1 / len(shared)), size=RESAMPLES)
+    sums, counts = (draws @ shared).T
+    low, high = np.quantile(sums / counts, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def by_data_set(cases: Sequence[Case]) -> pd.DataFrame:
+    """One row a data set, for 000's own argument, which goes from data set to data set: texts, and gain.
+
+    Columns: ``data``, the mean over items of each of ``PROPERTIES``, ``users``, mean ``gain`` with its 95 % bootstrap
+    interval over users, ``low`` and ``high``. As many points as data sets: a picture, no test.
+    """
+    _some(cases)
+    rows = []
+    for one in cases:
+        low, high = bootstrap_interval(one.gain)
+        gain = {"users": len(one.gain), "gain": one.gain.mean(), "low": low, "high": high}
+        rows.append({"data": one.data.name} | one.properties[list(PROPERTIES)].mean().to_dict() | gain)
+    return pd.DataFrame(rows)

@@ -1,0 +1,189 @@
+"""LETTER: an RQ-VAE whose codes also know who is bought with what (Wang et al., CIKM 2024).
+
+Loss = RQ-VAE's + alignment * L_CF + diversity * L_Div, LETTER's alpha and beta; either at 0 is its ablation.
+
+L_CF, collaborative regularisation: in a batch each item's quantised latent z^ has to find the item's collaborative
+embedding h (of SASRec, from the training split alone) among those of the others,
+
+    L_CF = - mean over i of log( exp <z^_i, h_i> / sum over j of exp <z^_i, h_j> ),
+
+z^ passing through a linear map where the widths differ. Its gradient goes straight through the codes to the encoder.
+Items without a collaborative embedding are left out of it, as item and as other: only their content says what their
+codes are. 004 (section 5) finds LETTER to fail where there are many of them.
+
+L_Div, diversity regularisation: at each level, summed over levels as RQ-VAE's own terms are, the codes e are grouped by
+balanced k-means, anew each epoch, and each item's code e_i is pulled to another, e_+, of its group, drawn at random:
+
+    L_Div = - mean over i of log( exp <e_i, e_+> / sum over codes e_j other than e_i of exp <e_i, e_j> ).
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from studylib.errors import StudyError
+from studylib.tokenizers import rq_vae
+from studylib.tokenizers.balanced_kmeans import balanced_kmeans, place
+from studylib.tokenizers.residual import Quantised
+
+GROUPING_ITERATIONS = 10  # of the k-means on a codebook, before each epoch
+
+
+def alignment_loss(latent: Float[Tensor, "row width"], collaborative: Float[Tensor, "row width"]) -> Float[Tensor, ""]:
+    """L_CF of one batch, all of whose items have a collaborative embedding.
+
+    >>> alignment_loss(torch.eye(2) * 50, torch.eye(2)).item()
+    0.0
+    """
+    return functional.cross_entropy(latent @ collaborative.T, torch.arange(len(latent)))
+
+
+def others_of_group(
+    group: Int[Tensor, " code"], codes: Int[Tensor, " row"], generator: torch.Generator
+) -> Int[Tensor, " row"]:
+    """For each of ``codes`` another code of its group, each as likely; -1 for a code alone in its group.
+
+    >>> others_of_group(torch.tensor([0, 1, 0, 2]), torch.tensor([2, 0, 0, 3]), torch.Generator())
+    tensor([ 0,  2,  2, -1])
+    """
+    size = torch.bincount(group)
+    members = group.argsort(stable=True)  # group by group, one beginning where the one before ends
+    begin = size.cumsum(0) - size
+    rank = members.argsort() - begin[group]  # a code's place in its own group
+    own = group[codes]
+    step = 1 + (torch.rand(len(codes), generator=generator) * (size[own] - 1)).long()
+    other = members[begin[own] + (rank[codes] + step) % size[own]]
+    return torch.where(size[own] > 1, other, -1)
+
+
+def diversity_loss(
+    book: Float[Tensor, "code latent"], codes: Int[Tensor, " row"], others: Int[Tensor, " row"]
+) -> Float[Tensor, ""]:
+    """L_Div of one batch and level; rows whose ``others`` is -1 are left out of the mean, which is 0 without rows."""
+    codes, others = codes[others >= 0], others[others >= 0]
+    similar = (book[codes] @ book.T).scatter(1, codes[:, None], -torch.inf)
+    return functional.cross_entropy(similar, others, reduction="sum") / max(len(codes), 1)
+
+
+class Terms(rq_vae.Terms):
+    """Both terms, weighted. One of weight 0 is not computed and draws nothing."""
+
+    def __init__(
+        self,
+        collaborative: Float[Tensor, "item width"],
+        alignment: float,
+        diversity: float,
+        clusters: int,
+        seed: int,
+    ):
+        super().__init__()
+        self.collaborative, self.known = collaborative, collaborative.any(1)
+        self.alignment, self.diversity, self.clusters, self.seed = alignment, diversity, clusters, seed
+        # Of their own, so that what RQ-VAE draws stays the same.
+        self.generator = torch.Generator().manual_seed(seed)
+        self.to_collaborative, self.groups = nn.Identity(), []
+        self.epochs: list[Counter] = []
+
+    def start(self, model: rq_vae.RqVae, rows: Tensor | None) -> None:
+        if rows is not None:
+            self.collaborative, self.known = self.collaborative[rows], self.known[rows]
+        latent, width = model.codebooks.shape[2], self.collaborative.shape[1]
+        if self.alignment and latent != width:
+            with torch.random.fork_rng(devices=[]):  # a layer draws its start from the global generator
+                torch.manual_seed(self.seed)
+                self.to_collaborative = nn.Linear(latent, width, bias=False)
+
+    @torch.no_grad()
+    def refresh(self, model: rq_vae.RqVae) -> None:
+        self.epochs.append(Counter())
+        if self.diversity:
+            self.groups = []
+            for book in model.codebooks:
+                centroids = balanced_kmeans(book, self.clusters, GROUPING_ITERATIONS, self.generator)
+                self.groups.append(place(book, centroids))
+
+    def forward(self, model: rq_vae.RqVae, batch: Tensor, latent: Tensor, codes: list[Tensor]) -> Tensor | float:
+        value = 0.0
+        known = self.known[batch]
+        if self.alignment and known.any():
+            value += self.alignment * self._noted(
+                "alignment", alignment_loss(self.to_collaborative(latent[known]), self.collaborative[batch[known]])
+            )
+        if self.diversity:
+            levels = zip(model.codebooks, codes, self.groups, strict=True)
+            terms = [
+                diversity_loss(book, own, others_of_group(group, own, self.generator)) for book, own, group in levels
+            ]
+            value += self.diversity * self._noted("diversity", sum(terms))
+        return value
+
+    def _noted(self, name: str, value: Tensor) -> Tensor:
+        self.epochs[-1].update({name: value.item(), f"{name} batches": 1})
+        return value
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """Each term's mean over the batches of an epoch, from 1, before its weight."""
+        noted = self.epochs[epoch - 1]
+        return {
+            name: round(noted[name] / noted[f"{name} batches"], 6)
+            for name in ("alignment", "diversity")
+            if name in noted
+        }
+
+
+def fit(
+    embeddings: Float[np.ndarray, "items dims"],
+    collaborative: Float[np.ndarray, "items width"],
+    levels: int = 3,
+    codes: int = 256,
+    iterations: int = 25,
+    seed: int = 0,
+    latent: int = 64,
+    hidden: int = 256,
+    lr: float = 1e-3,
+    batch: int = 512,
+    alignment: float = 0.02,
+    diversity: float = 0.0001,
+    clusters: int = 10,
+) -> Quantised:
+    """Quantise ``embeddings`` as ``rq_vae.fit`` does, with both terms added to its loss.
+
+    Args:
+        collaborative: an item's embedding by a model of who interacts with what; all zeros where there is none.
+        iterations: passes over the items.
+        alignment: weight of L_CF; LETTER's alpha and its default.
+        diversity: weight of L_Div; LETTER's beta and its default.
+        clusters: groups of codes at each level.
+
+    With both weights 0 the result is RQ-VAE's. The report has each term's mean over an epoch, before its weight.
+
+    Raises:
+        StudyError: there are fewer items than codes; a value is not finite; ``collaborative`` has another number of
+            rows; there are more clusters than codes.
+
+    >>> x, h = np.array([[0.0, 1], [0, 2], [4, 1], [4, 2]]), np.eye(4)
+    >>> fit(x, h, levels=2, codes=2, iterations=1, clusters=1).codes.shape
+    (4, 2)
+    """
+    if len(collaborative) != len(embeddings):
+        raise StudyError(
+            f"letter: {len(collaborative)} collaborative embeddings for {len(embeddings)} items; take those of the "
+            "same data set"
+        )
+    finite = np.isfinite(collaborative).all(1)
+    if not finite.all():
+        raise StudyError(
+            f"letter: collaborative embedding {int(finite.argmin())} is not finite; train the collaborative model "
+            "again, or set the row to zeros"
+        )
+    if diversity and clusters > codes:
+        raise StudyError(f"letter: {codes} codes cannot fill {clusters} clusters; set clusters to fewer")
+    known = torch.as_tensor(np.ascontiguousarray(collaborative), dtype=torch.float32)
+    terms = Terms(known, alignment, diversity, clusters, seed)
+    result = rq_vae.fit(embeddings, levels, codes, iterations, seed, latent, hidden, lr, batch, terms)
+    return replace(result, report=tuple(row | terms.means(row["epoch"]) for row in result.report))

@@ -1,0 +1,228 @@
+"""Measures of embedding spaces: hand work, invariances, chance levels, and pictures that repeat."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib.analysis import geometry
+from studylib.analysis.geometry import (
+    centred,
+    dispersion,
+    joint_projection,
+    linear_cka,
+    mean_cosine,
+    measures,
+    modality_gap,
+    mutual_knn,
+    own_rank,
+    participation_ratio,
+    relational_rank,
+)
+from studylib.errors import StudyError
+
+
+def gaussian(items: int, dims: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((items, dims))
+
+
+def rotation(dims: int, seed: int = 9) -> np.ndarray:
+    return np.linalg.qr(gaussian(dims, dims, seed))[0]
+
+
+def two_views(items: int = 300) -> dict[str, np.ndarray]:
+    """The same eight planted factors, seen through two unrelated maps of different widths, with a mean of their own."""
+    factors = gaussian(items, 8)
+    return {
+        "text": factors @ gaussian(8, 24, 1) + 0.5 * gaussian(items, 24, 2) + 2,
+        "image": factors @ gaussian(8, 16, 3) + 0.5 * gaussian(items, 16, 4) - 1,
+    }
+
+
+# -- one space -------------------------------------------------------------------------------------------------
+
+
+def test_mean_cosine_against_all_pairs():
+    x = gaussian(40, 5) + 1
+    cosines = np.corrcoef(np.c_[x, -x])  # the rows' means are zero now, so that a correlation is a cosine
+    assert mean_cosine(x) == pytest.approx(cosines[~np.eye(40, dtype=bool)].mean())
+    assert mean_cosine(3 * x @ rotation(5)) == pytest.approx(mean_cosine(x))
+
+
+def test_participation_ratio_counts_directions():
+    x = np.vstack([np.eye(6), -np.eye(6)])
+    assert participation_ratio(x) == pytest.approx(6)
+    assert participation_ratio(x * [1, 1, 1, 0, 0, 0] + 5) == pytest.approx(3)
+    wide = gaussian(10, 30)
+    eigenvalues = np.linalg.eigvalsh(np.cov(wide.T))
+    assert participation_ratio(wide) == pytest.approx(eigenvalues.sum() ** 2 / np.square(eigenvalues).sum())
+
+
+def test_a_narrow_cone_is_not_dispersed():
+    """Mean squared distance from the centroid = (1 - 1/n) (1 - mean cosine), hence their order must be the other one."""
+    x = gaussian(50, 4) + 1
+    unit = geometry.unit(x)
+    squared = np.square(unit - unit.mean(0)).sum(1).mean()
+    assert squared == pytest.approx((1 - 1 / 50) * (1 - mean_cosine(x)))
+    assert dispersion(x) <= np.sqrt(squared)
+    assert dispersion(x + 5) < dispersion(x)
+    assert mean_cosine(x + 5) > mean_cosine(x)
+
+
+# -- two spaces ------------------------------------------------------------------------------------------------
+
+
+def test_gap_is_where_spaces_lie_and_nothing_else():
+    x = gaussian(200, 6)
+    assert modality_gap(x + 3, x - 3) > 1.5
+    assert modality_gap(centred(x + 3), centred(x - 3)) < 0.2
+    assert modality_gap(x, x[::-1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_gap_between_unrelated_axes_is_the_two_cones():
+    x, y = gaussian(500, 200) + 0.5, (gaussian(500, 200, 1) + 1) @ rotation(200)
+    assert modality_gap(x, y) == pytest.approx(np.sqrt(mean_cosine(x) + mean_cosine(y)), rel=0.05)
+
+
+def test_cka_knows_no_rotation_scale_or_place():
+    x = gaussian(60, 8)
+    assert linear_cka(x, 7 * x @ rotation(8) + 3) == pytest.approx(1)
+    views = two_views()
+    assert linear_cka(*views.values()) == pytest.approx(linear_cka(*reversed(views.values())))
+    assert linear_cka(views["text"], views["image"] @ rotation(16)) == pytest.approx(linear_cka(*views.values()))
+
+
+def test_cka_by_hand():
+    """Centred columns at right angles share nothing; [1 1 -1 -1] and [1 0 0 -1] have a squared correlation of 1/2."""
+    a, b = np.array([[1.0, 1, -1, -1]]).T, np.array([[1.0, -1, 1, -1]]).T
+    assert linear_cka(a, b) == 0
+    assert linear_cka(a, np.array([[2.0, 1, 1, -0.0]]).T + 1) == pytest.approx(1 / 2)
+
+
+def test_neighbours_by_hand():
+    """Angles on a circle: in x items 0, 1, 2 stand together and 3, 4 apart; in y item 2 has gone over to 3 and 4."""
+    x, y = (np.c_[np.cos(angles), np.sin(angles)] for angles in ([0, 0.1, 0.3, 2, 2.1], [0, 0.1, 1.9, 2, 2.3]))
+    assert mutual_knn(x, y, k=1).tolist() == [1, 1, 0, 0, 1]
+    assert mutual_knn(x, y, k=4).tolist() == [1, 1, 1, 1, 1]
+
+
+def test_neighbours_know_no_rotation():
+    x, y = two_views().values()
+    assert (mutual_knn(x, 2 * x @ rotation(24)) == 1).all()
+    assert (mutual_knn(x, y) == mutual_knn(x @ rotation(24), y @ rotation(16))).all()
+
+
+def test_own_rank_by_hand():
+    x = np.eye(3)
+    assert own_rank(x, x).tolist() == [1, 1, 1]
+    assert own_rank(x, x[[1, 2, 0]]).tolist() == [2.5, 2.5, 2.5]  # one is ahead, two stand at a cosine of 0
+    assert own_rank(x, np.ones((3, 3))).tolist() == [2, 2, 2]  # nothing told apart is the middle, not the top
+
+
+def test_work_in_pieces_is_the_same_work(monkeypatch):
+    x, y = gaussian(50, 6), gaussian(50, 6, 1)
+    whole = own_rank(x, y), mutual_knn(x, y)
+    monkeypatch.setattr(geometry, "ROWS", 7)
+    for found, expected in zip((own_rank(x, y), mutual_knn(x, y)), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_relations_find_what_axes_hide():
+    text, image = two_views().values()
+    assert np.median(own_rank(text[:, :16], image)) > 75  # of 300: unrelated axes
+    assert np.median(relational_rank(text, image)) < 15  # of 150: who is like whom
+    assert (relational_rank(text, text @ rotation(24)) == 1).all()
+
+
+def test_no_item_gives_itself_away():
+    ranks = relational_rank(gaussian(400, 20), gaussian(400, 20, 1))
+    assert len(ranks) == 200
+    assert abs(ranks.mean() - 100.5) < 4 * np.sqrt(200**2 / 12 / 200)
+
+
+# -- tables and controls ---------------------------------------------------------------------------------------
+
+
+def test_controls_are_near_chance_and_planted_views_are_not():
+    one, two = measures(two_views())
+    assert one.index.tolist() == ["text", "image"]
+    assert one.loc["text", "mean cosine"] > 0.2 > abs(one.loc["text", "mean cosine gaussian"])
+    assert one.loc["image", "participation ratio"] < 9 < one.loc["image", "participation ratio gaussian"] < 16
+    two = two.set_index("measure")
+    chance = {
+        "linear CKA": 0.1, "mutual kNN, k = 10": 10 / 299, "own rank, median": 150.5,
+        "own reciprocal rank": (1 / np.arange(1, 301)).mean(), "relational reciprocal rank": (1 / np.arange(1, 151)).mean(),
+    }  # fmt: skip
+    for measure, level in chance.items():
+        for control in ("shuffled", "gaussian"):
+            assert two.loc[measure, control] == pytest.approx(level, rel=0.6), (measure, control)
+    for measure in ("linear CKA", "mutual kNN, k = 10", "relational reciprocal rank"):
+        assert two.loc[measure, "value"] > 3 * two.loc[measure, "shuffled"]
+    within = two.dropna(subset="low")
+    assert ((within["low"] < within["value"]) & (within["value"] < within["high"])).all()
+    assert two.loc["modality gap", "value"] > 5 * two.loc["modality gap", "shuffled"]
+
+
+def test_measures_repeat():
+    views = two_views(60)
+    for one, again in zip(measures(views, seed=1), measures(views, seed=1), strict=True):
+        pd.testing.assert_frame_equal(one, again, check_exact=True)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["umap", "pca"])
+def test_a_picture_repeats(method):
+    views = two_views(40)
+    one, again = (joint_projection(views, method, seed=3, sample=30) for _ in range(2))
+    assert one.to_numpy()[:, 2:].astype("f8").tobytes() == again.to_numpy()[:, 2:].astype("f8").tobytes()
+    assert one.columns.tolist() == ["space", "item", "x", "y"]
+    assert one.groupby("space")["item"].apply(list).map(sorted).map(len).tolist() == [30, 30]
+    assert (one["item"].to_numpy()[:30] == one["item"].to_numpy()[30:]).all()
+    assert np.isfinite(one[["x", "y"]].to_numpy()).all()
+
+
+def test_pca_is_a_rotation_whose_sign_is_settled():
+    views = {"a": gaussian(20, 2), "b": gaussian(20, 2, 1)}
+    found = joint_projection(views, "pca")[["x", "y"]].to_numpy()
+    x = np.concatenate([geometry.unit(view) for view in views.values()])
+    distances = [np.linalg.norm(points[:, None] - points[None], axis=2) for points in (found, x)]
+    np.testing.assert_allclose(*distances, atol=1e-6)
+    mirrored = joint_projection({name: -view for name, view in views.items()}, "pca")[["x", "y"]].to_numpy()
+    np.testing.assert_allclose(mirrored, -found, atol=1e-6)
+
+
+def test_centring_takes_the_gap_out_of_the_picture():
+    views = {"a": gaussian(50, 6) + 3, "b": gaussian(50, 6, 1) - 3}
+    apart, together = (
+        np.ptp(joint_projection(views, "pca", centre=centre).groupby("space")[["x", "y"]].mean(), axis=0).max()
+        for centre in (False, True)
+    )
+    assert apart > 1.5 > 0.2 > together
+
+
+# -- errors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x: linear_cka(x, x[1:]), "same items in the same order"),
+        (lambda x: own_rank(x, x[:, 1:]), "studylib.fusion.project"),
+        (lambda x: modality_gap(x, x[:, 1:]), "widths 4 and 3"),
+        (lambda x: mutual_knn(x, x, k=6), "6 items have no 6 neighbours"),
+        (lambda x: mean_cosine(np.where(np.arange(6)[:, None] == 2, np.nan, x)), "row 2 .* not a finite number"),
+        (lambda x: dispersion(np.where(np.arange(6)[:, None] == 2, 0, x)), "row 2 is all zeros"),
+        (lambda x: participation_ratio(x[:1]), "two items or more"),
+        (lambda x: measures({"a": x, "b": x[1:]}), r"a 6, b 5"),
+        (lambda x: measures({"a": x, "b": x * np.inf}), "^b: row 0"),
+        (lambda x: measures({"a": x}, width=5), "width 5: take 1 to 4"),
+        (lambda x: measures({}), "none given"),
+        (lambda x: joint_projection({"a": x}, "tsne"), 'take "umap" or "pca"'),
+        (lambda x: joint_projection({"a": x}, sample=4), "five items"),
+    ],
+)
+def test_bad_input_is_named_with_its_cure(call, says):
+    with pytest.raises(StudyError, match=says) as error:
+        call(np.abs(gaussian(6, 4)) + 0.1)
+    assert "\n" not in str(error.value)

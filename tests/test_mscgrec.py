@@ -1,0 +1,169 @@
+"""Softmax over the tree, two-part positions, and masked modalities, each against a literal computation (001)."""
+
+import numpy as np
+import pytest
+import torch
+
+from studylib import training
+from studylib.config import TigerSettings
+from studylib.decoding import TensorTree, beam_search, score_all
+from studylib.evaluation import padded
+from studylib.models.tiger import BUCKETS, Size, Tiger, bucket, two_part_bias
+from studylib.semantic_ids import SemanticIds
+
+RNG = np.random.default_rng(0)
+IDS = SemanticIds(np.unique(RNG.integers(0, 6, (80, 3)), axis=0), (6, 6, 6))
+COLLIDING = SemanticIds(RNG.integers(0, 3, (40, 3)), (3, 3, 3))
+USERS = [RNG.integers(0, 40, RNG.integers(1, 7)) for _ in range(9)]
+SIZE = Size(16, 32, 1, 2, 2, 8)
+
+
+def generator(ids: SemanticIds, **settings) -> Tiger:
+    torch.manual_seed(1)
+    return Tiger(ids.sizes, SIZE, dropout=0.0, **settings).eval()
+
+
+# -- softmax over the children of the target's prefix -----------------------------------------------------------------
+
+
+def test_the_loss_over_the_tree_is_a_literal_masked_softmax():
+    model, codes = generator(IDS, softmax="tree"), torch.as_tensor(IDS.codes)
+    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    found = training.loss(model, codes, batch, followers=TensorTree(IDS.tree).followers(codes))
+    hidden, targets = model.predict(codes[batch.history], batch.lengths, codes[batch.targets]), codes[batch.targets]
+    rows = IDS.codes.tolist()
+    total = 0.0
+    for row, column in np.argwhere(batch.counts.numpy()):
+        target = targets[row, column].tolist()
+        for level in range(3):
+            logits = model.logits(hidden[row, column, level], level)
+            allowed = sorted({other[level] for other in rows if other[:level] == target[:level]})
+            masked = torch.full_like(logits, -torch.inf)
+            masked[allowed] = logits[allowed]
+            total -= torch.log_softmax(masked, 0)[target[level]].item()
+    assert found.item() == pytest.approx(total / 3 / int(batch.counts.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("ids", [IDS, COLLIDING], ids=["unique", "colliding"])
+def test_search_and_exact_scoring_normalise_over_the_tree(ids):
+    model = generator(ids, softmax="tree")
+    items, lengths = padded(USERS)
+    codes = torch.as_tensor(ids.codes)[items]
+    exact = score_all(model, ids, codes, lengths)
+    torch.testing.assert_close(exact.exp().sum(1), torch.ones(len(USERS)), rtol=1e-4, atol=1e-4)
+    found, _ = beam_search(model, TensorTree(ids.tree), codes, lengths, beams=10_000)
+    for user in range(len(USERS)):
+        kept = found.leaves[user] >= 0
+        torch.testing.assert_close(
+            found.scores[user][kept], exact[user][found.leaves[user][kept]], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_other_softmaxes_are_not_touched_by_the_tree():
+    model, codes = generator(IDS), torch.as_tensor(IDS.codes)
+    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    hidden = model.predict(codes[batch.history], batch.lengths, codes[batch.targets])[batch.counts]
+    by_hand = sum(
+        torch.nn.functional.cross_entropy(
+            model.logits(hidden[:, level], level), codes[batch.targets][batch.counts][:, level]
+        )
+        for level in range(3)
+    )
+    assert training.loss(model, codes, batch).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+
+
+# -- two-part positions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("items", "levels"), [(4, 3), (3, 12), (2, 14), (5, 1)])
+def test_two_part_positions_are_a_literal_double_loop(items, levels):
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(BUCKETS, 2)
+    item, place = torch.arange(items).repeat_interleave(levels), torch.arange(levels).repeat(items)
+    found = two_part_bias(table, item, place)[0]
+    reach = min(levels - 1, 11)
+    for query in range(items * levels):
+        for key in range(items * levels):
+            within = max(-reach, min(reach, int(place[key] - place[query]))) + reach
+            apart = bucket(torch.tensor([[item[key] - item[query]]]), BUCKETS - 2 * reach - 1, True).item()
+            expected = table.weight[within] + table.weight[2 * reach + 1 + apart]
+            assert torch.allclose(found[:, query, key], expected)
+
+
+def test_two_part_positions_know_the_same_level_of_another_item():
+    """Under T5's the bias of one level of the item before depends on how many levels an item has."""
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(BUCKETS, 1)
+    item, place = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
+    bias = two_part_bias(table, item, place)[0, 0]
+    assert bias[4, 0] == bias[5, 1] == bias[7, 3]
+    assert bias[4, 0] != bias[4, 1]
+
+
+# -- masked modalities ------------------------------------------------------------------------------------------------
+
+PARTS = ((0,), (1, 2))
+
+
+def masked(masking: float = 0.0) -> Tiger:
+    return generator(IDS, parts=PARTS, masking=masking)
+
+
+def test_a_missing_modality_says_nothing():
+    model, items = masked(), torch.tensor([[0, 5, 9]])
+    codes = torch.as_tensor(IDS.codes)[items]
+    other = codes.clone()
+    other[..., 1:] = (other[..., 1:] + 1) % 6
+    assert not torch.allclose(model.encode(codes), model.encode(other))
+    assert torch.equal(model.encode(codes, missing=(1,)), model.encode(other, missing=(1,)))
+    assert not torch.allclose(model.encode(codes, missing=(1,)), model.encode(codes))
+    everything = model.encode(codes, missing=(0, 1))
+    assert torch.equal(everything, model.encode((codes + 3) % 6, missing=(0, 1)))
+
+
+def test_masking_a_modality_that_the_model_does_not_use_changes_nothing():
+    model = masked()
+    with torch.no_grad():  # what cannot be told from its mask is not used
+        for level in PARTS[1]:
+            first = int(model.offsets[level])
+            model.embedding.weight[first : first + 6] = model.masks.weight[level]
+    items, lengths = padded(USERS)
+    codes, tree = torch.as_tensor(IDS.codes)[items], TensorTree(IDS.tree)
+    full, _ = beam_search(model, tree, codes, lengths, 10)
+    without, _ = beam_search(model, tree, codes, lengths, 10, missing=(1,))
+    assert torch.equal(full.leaves, without.leaves)
+
+
+def test_training_masks_one_modality_of_the_stated_share_of_items():
+    model = masked(0.75).train()
+    torch.manual_seed(0)
+    drawn = model._masked((200, 50), (), torch.device("cpu"))
+    lost = torch.stack([drawn[..., list(part)].all(-1) for part in PARTS], -1)
+    assert torch.equal(drawn.any(-1), lost.any(-1))  # a modality is lost whole
+    assert int(lost.sum(-1).max()) == 1
+    assert float(lost.any(-1).float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert float(lost[..., 0].float().mean()) == pytest.approx(0.375, abs=0.02)
+    assert not model.eval()._masked((200, 50), (), torch.device("cpu")).any()
+
+
+def test_masks_come_last_so_that_nothing_else_is_drawn_differently():
+    torch.manual_seed(0)
+    plain = Tiger(IDS.sizes, SIZE)
+    torch.manual_seed(0)
+    with_masks = Tiger(IDS.sizes, SIZE, parts=PARTS)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, with_masks.state_dict()[name])
+
+
+def test_histories_are_read_with_more_levels_than_are_written():
+    ids = SemanticIds(IDS.codes, IDS.sizes, target=(1, 2), parts=PARTS)
+    assert ids.written.codes.tolist() == IDS.codes[:, 1:].tolist()
+    assert ids.collisions == ids.written.collisions
+    model = training.build(TigerSettings(softmax="tree", masking=0.5, positions="two-part"), ids, 0)
+    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    codes = torch.as_tensor(ids.codes)
+    followers = TensorTree(ids.written.tree).followers(codes[:, 1:])
+    value = training.loss(model, codes, batch, followers=followers)
+    value.backward()
+    assert torch.isfinite(value)
+    assert model.masks.weight.grad.abs().sum() > 0

@@ -1,0 +1,183 @@
+"""Overlap of codes and of hits: against scikit-learn, hand work, chance, and numbers measured before on real IDs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+
+from studylib.analysis.overlap import ami, ami_interval, code_overlap, identical_hits, nmi, prefixes
+from studylib.errors import StudyError
+from studylib.metrics import Ranks
+from studylib.semantic_ids import SemanticIds
+
+
+def noisy(rng, items: int, codes: int = 10, kept: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
+    """Two code columns that are each the same planted one, but for a share of items drawn afresh."""
+    truth = rng.integers(0, codes, items)
+    return tuple(np.where(rng.random(items) < kept, truth, rng.integers(0, codes, items)) for _ in range(2))
+
+
+def trial(ranks, group=None) -> dict:
+    return {"ranks": Ranks.of(ranks, group).pack()}
+
+
+def test_bounds_and_renaming():
+    rng = np.random.default_rng(0)
+    a, b = noisy(rng, 500)
+    assert ami(a, a) == pytest.approx(1)
+    assert nmi(a, a) == pytest.approx(1)
+    assert 0 < ami(a, b) < nmi(a, b) < 1
+    assert ami(a, b) == pytest.approx(ami(b, rng.permutation(10)[a]))
+
+
+def test_information_by_hand():
+    """a cuts four items in halves, b in singles: I = H(a) = 1 bit, H(b) = 2 bits."""
+    a, b = np.array([0, 0, 1, 1]), np.arange(4)
+    assert nmi(a, b) == pytest.approx(1 / 1.5)
+    assert nmi(a, b, "geometric") == pytest.approx(1 / np.sqrt(2))
+    assert ami(a, b) == pytest.approx(0, abs=1e-12)  # singles tell every column apart, whatever it means
+
+
+def test_every_prefix_length_is_a_row():
+    rng = np.random.default_rng(1)
+    first, second = noisy(rng, 400), noisy(rng, 400)
+    a, b = np.stack([first[0], second[0]], 1), np.stack([first[1], second[1]], 1)
+    table = code_overlap(SemanticIds(a, (10, 10)), b, resamples=20)
+    assert table.index.tolist() == [1, 2]
+    assert table.loc[1, "ami"] == pytest.approx(ami(a[:, 0], b[:, 0]))
+    assert table.loc[2, "nmi"] == pytest.approx(nmi(a @ [10, 1], b @ [10, 1]))
+    assert table.loc[2, "distinct a"] == len(np.unique(a @ [10, 1]))
+    assert table.loc[1, "low"] < table.loc[1, "ami"] < table.loc[1, "high"]
+    assert table.loc[2, ["low", "high"]].isna().all()
+
+
+def test_shuffled_rows_share_nothing():
+    rng = np.random.default_rng(2)
+    a, b = noisy(rng, 400)
+    table = code_overlap(a[:, None], b[:, None], seed=3, resamples=5, shuffles=4)
+    orders = np.random.default_rng(3)
+    alone = [adjusted_mutual_info_score(a, b[orders.permutation(400)]) for _ in range(4)]
+    assert table.loc[1, "ami shuffled"] == pytest.approx(np.mean(alone))
+    assert abs(table.loc[1, "ami shuffled"]) < 0.02 < table.loc[1, "nmi shuffled"] < table.loc[1, "ami"]
+
+
+def test_what_any_ids_agree_on_is_not_counted():
+    everyone, nobody = np.arange(12)[:, None], np.zeros((12, 1), dtype=int)
+    assert code_overlap(everyone, everyone[::-1])[["ami", "nmi", "low"]].isna().all(None)
+    assert code_overlap(nobody, nobody)[["ami", "nmi", "low"]].isna().all(None)
+    assert code_overlap(everyone, nobody, resamples=5).loc[1, "nmi"] == 0
+
+
+def test_repeated_items_agree_with_themselves():
+    """Why the interval subsamples: a bootstrap of independent codes seems to agree."""
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(0, 10, (2, 300))
+    drawn = rng.integers(0, 300, 300)
+    assert ami(a[drawn], b[drawn]) > ami(a, b) + 0.03
+    low, high = ami_interval(a, b, resamples=100)
+    assert low < 0 < high < 0.03
+
+
+def test_intervals_hold_the_mean_as_often_as_promised():
+    rng = np.random.default_rng(5)
+    target = np.mean([ami(*noisy(rng, 300)) for _ in range(150)])
+    intervals = [ami_interval(*noisy(rng, 300), resamples=60) for _ in range(60)]
+    covered = np.mean([low < target < high for low, high in intervals])
+    assert 0.87 <= covered
+    spread = np.std([ami(*noisy(rng, 300)) for _ in range(150)])
+    assert 0.8 < np.mean([high - low for low, high in intervals]) / (2 * 1.96 * spread) < 1.35  # nor by being wide
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "shuffled", "arithmetic"), [("Instruments", 0.352, 0.115, 0.348), ("Arts", 0.268, 0.100, 0.264)]
+)
+def test_published_text_and_picture_ids(real_data, name, found, shuffled, arithmetic):
+    folder = real_data(name)
+    text, picture = (
+        SemanticIds.load(folder / f"{name}.{index}.json").codes[:, :1]
+        for index in ("index_lemb_unique", "index_vitemb")
+    )
+    assert nmi(text[:, 0], picture[:, 0], "geometric") == pytest.approx(found, abs=0.0006)
+    table = code_overlap(text, picture, resamples=10)
+    assert table.loc[1, "nmi"] == pytest.approx(arithmetic, abs=0.0006)
+    assert table.loc[1, "nmi shuffled"] == pytest.approx(shuffled, abs=0.004)
+    assert abs(table.loc[1, "ami shuffled"]) < 0.005 < 0.15 < table.loc[1, "low"] < table.loc[1, "high"] < 0.3
+
+
+def test_other_items_are_refused():
+    for a, b in ((np.zeros((12, 1)), np.zeros((13, 1))), (np.zeros(12), np.zeros(12)), (np.zeros((3, 1)),) * 2):
+        with pytest.raises(StudyError, match="same items"):
+            code_overlap(a, b)
+
+
+def test_hits_by_hand():
+    """Users hit within 2: a and b by the first, b, c and d by the second; b by both."""
+    first, second = trial([0, 1, 2, None, None]), trial([None, 0, 1, 0, 5])
+    row = identical_hits([first], [second], k=2)
+    assert row["overlap"] == pytest.approx(1 / 4)
+    assert row["of first"] == pytest.approx(1 / 2)
+    assert row["of second"] == pytest.approx(1 / 3)
+    assert (row["first rate"], row["second rate"], row["pairs"]) == pytest.approx((2 / 5, 3 / 5, 1))
+    both = 2 / 5 * 3 / 5
+    assert row["overlap by chance"] == pytest.approx(both / (2 / 5 + 3 / 5 - both))
+    assert row["of first by chance"] == pytest.approx(3 / 5)
+    assert row["of second by chance"] == pytest.approx(2 / 5)
+
+
+def test_a_shared_id_is_an_expected_hit():
+    """Two items share the ID at rank 0: within 1 the user is hit in one of two orders, on both sides apart."""
+    row = identical_hits([trial([0], [2])], [trial([0], [2])], k=1)
+    assert row["of first"] == pytest.approx(1 / 2)
+    assert row["overlap"] == pytest.approx((1 / 4) / (3 / 4))
+
+
+def test_independent_models_share_what_chance_says():
+    rng = np.random.default_rng(6)
+    models = [[trial(rng.integers(0, 50, 20_000).tolist()) for _ in range(2)] for _ in range(2)]
+    row = identical_hits(*models, k=10, resamples=100)
+    assert row["pairs"] == 4
+    assert row["overlap"] == pytest.approx(row["overlap by chance"], abs=0.01)
+    assert row["low"] < row["overlap"] < row["high"] < row["low"] + 0.02
+
+
+def test_a_model_against_itself_pairs_different_seeds():
+    seeds = [trial([0, 0, None, None]), trial([0, None, 0, None])]
+    row = identical_hits(seeds, seeds)
+    assert row["pairs"] == 2
+    assert row["overlap"] == pytest.approx(1 / 3)
+    read_again = [dict(record, key=str(number)) for number, record in enumerate(seeds)]
+    assert identical_hits(read_again, [dict(record) for record in read_again])["pairs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ([trial([0, 1])], [trial([0])], "one data set"),
+        ([trial([0, 1])], [trial([None, None])], "hits no user"),
+        ([], [trial([0])], "without trials"),
+    ],
+)
+def test_hits_that_cannot_be_compared(first, second, says):
+    with pytest.raises(StudyError, match=says):
+        identical_hits(first, second)
+
+
+def test_one_seed_cannot_meet_itself():
+    one = [trial([0, 1])]
+    with pytest.raises(StudyError, match="two seeds"):
+        identical_hits(one, one)
+
+
+def test_prefixes_are_numbered_in_order():
+    codes = np.random.default_rng(7).integers(0, 4, (50, 3))
+    for length in (1, 2, 3):
+        assert (np.unique(codes[:, :length], axis=0)[prefixes(codes, length)] == codes[:, :length]).all()
+
+
+def test_importing_is_cheap():
+    code = (
+        "import sys, studylib.analysis.overlap, studylib.analysis.geometry; print({'sklearn', 'umap'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

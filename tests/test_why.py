@@ -1,0 +1,177 @@
+"""Takeaway 7 as a test: a planted relation is found, none where none is, and what users share does not count twice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from studylib.analysis import why
+from studylib.analysis.correlation import spearman
+from studylib.data.dataset import Dataset
+from studylib.errors import StudyError
+from studylib.metrics import Ranks
+
+ITEMS, USERS, SEEDS = 80, 600, 3
+
+
+def shop(name: str = "shop", seed: int = 0, users: int = USERS, targets: int = ITEMS) -> Dataset:
+    """Of item i's 10, 20 or 30 words i % 11 in ten are numerals; users' targets are among the first ``targets``."""
+    rng = np.random.default_rng(seed)
+    sequences = tuple(
+        np.append(rng.integers(0, ITEMS, rng.integers(2, 9)), rng.integers(targets)) for _ in range(users)
+    )
+    items = tuple({"title": "9 " * (item % 11 * (1 + item % 3)) + "word " * ((10 - item % 11) * (1 + item % 3))}
+                  for item in range(ITEMS))  # fmt: skip
+    return Dataset(name, tuple(f"u{user}" for user in range(users)), sequences, ITEMS, items)
+
+
+def records(scores, rng) -> list[dict]:
+    """One record a seed in which a user's target is in first place with the probability that ``scores`` gives."""
+    return [
+        {"key": f"{seed}", "ranks": Ranks.of([0 if hit else None for hit in rng.random(len(scores)) < scores]).pack()}
+        for seed in range(SEEDS)
+    ]
+
+
+def found(data: Dataset, gain, seed: int = 0) -> why.Case:
+    """The case of a data set whose users' chance under OCR-text is 0.4 + ``gain``, under text 0.4."""
+    rng = np.random.default_rng(seed)
+    chance = np.full(len(data.test), 0.4)
+    text, ocr = why.score(data, records(chance, rng)), why.score(data, records(chance + gain, rng))
+    return why.Case(data, text, ocr, why.item_properties(data, str.split))
+
+
+def row(table: pd.DataFrame, data: str, of: str, kind: str) -> pd.Series:
+    return table.set_index(["data", "of", "property"]).loc[(data, of, kind)]
+
+
+def density(data: Dataset) -> np.ndarray:
+    return (data.test.targets % 11) / 10
+
+
+def test_properties_of_items_by_hand():
+    items = ({"title": "bolt M4 x 16 mm"}, {"title": "a good bolt"})
+    data = Dataset("two", ("ann",), (np.array([0, 1, 0]),), 2, items)
+    table = why.item_properties(data, list)  # a tokenizer that gives a token for every letter
+    assert table.to_dict("list") == {
+        "attribute density": [3 / 5, 0.0],  # M4, 16, mm
+        "tokens per word": [15 / 5, 11 / 3],
+        "words": [5.0, 3.0],
+    }
+
+
+def test_properties_of_users_by_hand():
+    data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([2, 2, 0, 1])), 3)
+    table = pd.DataFrame({name: [1.0, 10.0, 100.0] for name in why.PROPERTIES})
+    case = why.Case(data, np.zeros(2), np.zeros(2), table)
+    assert case.related().tolist() == [[100.0, 10.0]] * 3 + [[5.5, 67.0]] * 3
+    assert case.related(np.array([1, 2, 0]))[0].tolist() == [1.0, 100.0]
+    assert [users.tolist() for users in case.sharing()] == [[1], [0]]
+
+
+def test_score_averages_seeds_and_sees_the_whole_list():
+    data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([0, 1, 2])), 3)
+    seeds = [{"ranks": Ranks.of(ranks).pack()} for ranks in ([0, None], [1, 19])]
+    expected = [(1 + 1 / np.log2(3)) / 2, 1 / np.log2(21) / 2]
+    assert why.score(data, seeds) == pytest.approx(expected)
+
+
+def test_spearman_against_scipy_with_ties():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = rng.integers(0, 6, 200), rng.integers(0, 4, 200) / 3
+        assert spearman([x], [y]) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert spearman([np.ones(5)], [np.arange(5)]) == 0.0
+
+
+def test_what_sets_data_sets_apart_makes_no_correlation():
+    rng = np.random.default_rng(0)
+    x = [rng.random(500), 10 + rng.random(500)]
+    y = [-x[0], 100 - x[1]]
+    assert spearman([np.concatenate(x)], [np.concatenate(y)]) > 0.4
+    assert spearman(x, y) == pytest.approx(-1.0)
+
+
+def test_a_planted_relation_is_found_and_only_that():
+    data = shop()
+    table = why.relations([found(data, 0.5 * density(data))], resamples=100)
+    planted = row(table, "shop", "target", "attribute density")
+    assert planted["rho"] > 0.2
+    assert planted["shuffled high"] < planted["low targets"] < planted["rho"] < planted["high targets"]
+    assert planted["low"] < planted["rho"] < planted["high"]
+    assert planted["p"] == planted["p holm"] / 6 == pytest.approx(1 / 101)
+    others = table[table["of"] == "history"]
+    assert (others["rho"].abs() < 0.1).all()
+    assert (others["p holm"] > 0.05).all()
+    varied = table[table["property"] != "tokens per word"]  # here a word is a token
+    assert varied["shuffled low"].max() < 0 < varied["shuffled high"].min()
+
+
+def test_a_gain_without_a_reason_is_related_to_nothing():
+    data = shop()
+    table = why.relations([found(data, 0.2)], resamples=100)
+    assert (table["rho"].abs() < 0.1).all()
+    assert (table["p holm"] > 0.05).all()
+
+
+def test_users_who_share_targets_do_not_count_as_so_many():
+    """Each target has a gain of its own, by chance: the interval over users is too sure of itself, the control not."""
+    data = shop(targets=12)
+    own = np.random.default_rng(5).uniform(-0.4, 0.6, ITEMS)
+    table = why.relations([found(data, own[data.test.targets])], resamples=100)
+    one = row(table, "shop", "target", "attribute density")
+    assert one["high targets"] - one["low targets"] > 3 * (one["high"] - one["low"])
+    assert one["shuffled high"] - one["shuffled low"] > 3 * (one["high"] - one["low"])
+    assert one["p"] > 0.05
+
+
+def test_pooled_relation_holds_data_sets_together():
+    cases = [found(data, 0.5 * density(data)) for data in (shop("first", 1, 300), shop("second", 2, 400))]
+    table = why.relations(cases, resamples=30)
+    assert table["data"].unique().tolist() == ["first", "second", "pooled"]
+    pooled = row(table, "pooled", "target", "attribute density")
+    assert pooled["users"] == 700
+    assert pooled["low"] > 0.1
+    assert table.equals(why.relations(cases, resamples=30))
+
+
+def test_quartiles_show_the_planted_relation():
+    data = shop()
+    case = found(data, 0.5 * density(data))
+    table = why.quartiles([case])
+    planted = table[(table["of"] == "target") & (table["property"] == "attribute density")]
+    assert planted["quartile"].tolist() == [1, 2, 3, 4]
+    assert planted["users"].sum() == USERS
+    assert planted["gain"].is_monotonic_increasing
+    assert np.average(planted["gain"], weights=planted["users"]) == pytest.approx(case.gain.mean())
+    assert np.allclose(planted["ocr"] - planted["text"], planted["gain"])
+    assert (planted["low"] < planted["gain"]).all()
+    assert (planted["gain"] < planted["high"]).all()
+    both = why.quartiles([case, found(shop("other", 1), 0)])
+    assert both["data"].unique().tolist() == ["shop", "other", "pooled"]
+    assert both.groupby("data")["users"].sum().to_dict() == {
+        "shop": 6 * USERS,
+        "other": 6 * USERS,
+        "pooled": 12 * USERS,
+    }
+
+
+def test_one_row_a_data_set():
+    data = shop()
+    table = why.by_data_set([found(data, 0.1)])
+    assert table.loc[0, "users"] == USERS
+    assert table.loc[0, "words"] == np.mean([10 * (1 + item % 3) for item in range(ITEMS)])
+    assert table.loc[0, "low"] < table.loc[0, "gain"] < table.loc[0, "high"]
+
+
+def test_errors_say_what_to_do():
+    data = shop(users=20)
+    with pytest.raises(StudyError, match=r"shop: no finished trial to compare; run .*02_unimodal"):
+        why.score(data, [])
+    with pytest.raises(StudyError, match=r"trial 0: ranks of 7 users, shop has 20; give the trials of this data set"):
+        why.score(data, records(np.full(7, 0.5), np.random.default_rng(0)))
+    with pytest.raises(StudyError, match=r"pixels: no text encoder.*choose one of kind text"):
+        why.tokenizer_of("pixels")
+    for table in (why.relations, why.quartiles, why.by_data_set):
+        with pytest.raises(StudyError, match=r"why: no data set; give at least one"):
+            table([])
