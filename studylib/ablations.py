@@ -25,12 +25,13 @@ class Choice:
 
 AS_IT_IS = Choice("as it is")
 
-# 002, Table 1; OPQ and balanced assignment are the study's own rows.
+# 002, Table 1; LETTER, OPQ and balanced assignment are the study's own rows.
 TOKENIZERS = {
     "residual-kmeans": Choice("residual k-means"),
     "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
     "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
+    "letter": Choice("LETTER", {"name": "letter"}),
     "balanced-kmeans": Choice("residual k-means, balanced", {"name": "balanced-kmeans"}),
     "opq": Choice("OPQ (codes without order)", {"name": "opq"}),
 }

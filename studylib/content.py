@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from studylib import tokenizers
 from studylib.collaborative import item_embeddings
@@ -59,7 +59,8 @@ def of(trial: Trial, data: Dataset) -> Content:
     found = [embed(data, name, trial.page, print) for name in trial.modalities]
     projected = [tokenizers.projected(part.matrix, trial.tokenizer) for part in found]
     fused, facts = early.fuse(projected, trial.fusion, trial.seed)
-    ids = tokenizers.fit(fused, trial.tokenizer.model_copy(update={"dims": fused.shape[1]}), trial.seed)
+    settings = trial.tokenizer.model_copy(update={"dims": fused.shape[1]})
+    ids = tokenizers.fit(fused, settings, trial.seed, collaborative(trial, data, settings))
     return Content(ids, _together([_provenance(part) for part in found], trial), facts)
 
 
@@ -70,7 +71,8 @@ def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSetting
         found = Embeddings(name, item_embeddings(collaborative_trial(trial), data), {"encoder": "sasrec"})
     else:
         found = embed(data, name, trial.page, print)
-    return Content(tokenizers.fit(found.matrix, settings, trial.seed), _provenance(found))
+    ids = tokenizers.fit(found.matrix, settings, trial.seed, collaborative(trial, data, settings))
+    return Content(ids, _provenance(found))
 
 
 def collaborative_trial(trial: Trial) -> Trial:
@@ -78,6 +80,13 @@ def collaborative_trial(trial: Trial) -> Trial:
     return Trial(
         data=trial.data, tokenizer=TokenizerSettings(name="none"), generator=trial.collaborative, seed=trial.seed
     )
+
+
+def collaborative(
+    trial: Trial, data: Dataset, settings: TokenizerSettings
+) -> Float[np.ndarray, "items d_model"] | None:
+    """What LETTER aligns codes with; other tokenizers read none of it."""
+    return item_embeddings(collaborative_trial(trial), data) if settings.name == "letter" else None
 
 
 def _provenance(found: Embeddings) -> dict:

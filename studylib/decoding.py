@@ -86,7 +86,7 @@ def beam_search(
         What was found, and what is found with the seen items left out. The two share every level but the last, so
         that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
-    rows, _, levels = histories.shape
+    rows, levels = len(histories), len(model.target)
     memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)

@@ -91,9 +91,12 @@ class Parameters(Settings):
 
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
         """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``."""
-        aligned = self.alignment if choice.aligned else {}
+        aligned, more = self.alignment if choice.aligned else {}, {}
+        if "collaborative" in features.split("+") or choice.tokenizer.get("name") == "letter":
+            more["collaborative"] = {"name": "sasrec", **self.baselines.get("sasrec", {})}  # the same as the baseline
         return [
             trial(
+                **more,
                 data=self.data,
                 features=features,
                 fusion=choice.fusion,

@@ -40,7 +40,7 @@ AGAIN = 4
 LONGEST = 600  # seconds for one run; a run that hangs has failed
 PARAMETERS = {
     "data": "planted-small", "features": ["random"], "reference": "random", "codes": 8, "seeds": SEEDS,
-    "generator": GENERATOR, "jobs": 2,
+    "generator": GENERATOR, "jobs": 2, "baselines": {"item-knn": {}, "popularity": {}},
 }  # fmt: skip
 
 

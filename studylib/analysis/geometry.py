@@ -112,7 +112,8 @@ def modality_gap(x: Space, y: Space) -> float:
 def linear_cka(x: Space, y: Space) -> float:
     """Linear centred kernel alignment, ||Y'X||^2 / (||X'X|| ||Y'Y||) of centred columns (Kornblith et al., 2019).
 
-    1 for the same space up to rotation and scale. Its chance level grows with dims / items: see the shuffled control.
+    1 for the same space up to rotation and scale. Not 0 by chance: its mean over all permutations of y's rows is
+    sqrt(participation ratio of x * that of y) / (items - 1).
     """
     _paired(x, y)
     x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))

@@ -127,7 +127,8 @@ def identical_hits(
     and each with `` by chance``, what two models would share that hit users independently of each other, each user with
     the model's own hit rate (``first rate``, ``second rate``). A user's hit is an expectation where items share an ID
     (studylib/metrics.py), so users are counted in fractions. A trial is never paired with itself, so a model against
-    itself gives what two seeds of one model share: the value to hold another modality's against.
+    itself gives what two seeds of one model share: the value to hold another modality's against. Any model hits the
+    easy users, so chance is a low bar: a model of random IDs is the fairer control.
 
     Raises:
         StudyError: other users, or no pair of different seeds, or a seed without a hit.

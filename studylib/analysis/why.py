@@ -3,7 +3,7 @@
 A user's gain is NDCG@20 of OCR-text minus that of text on the user's own test target, seeds averaged. It is related to
 what the texts are like: of the target, and on average over the history. Among what could serve, NDCG@20 sees every
 place of the list that 20 beams give, and a step near its top more than one near its end; a rank itself is not known
-beyond the list, and one over it hangs on the first place alone.
+beyond the list, and one over it hangs on the first place almost alone.
 
 Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
 then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
@@ -11,21 +11,20 @@ resamples targets, with all their users. The control deals the items' properties
 that it too keeps who shares what; the p-value is counted in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from studylib.analysis import attributes
+from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
 from studylib.analysis.significance import bootstrap_interval, holm
 from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 
-PROPERTIES = ("attribute density", "tokens per word", "words")
 RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
 CUTOFF = 20
 RESAMPLES = 1000
@@ -35,7 +34,7 @@ Users = Float[np.ndarray, " users"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A data set, NDCG@20 of its users under both encoders, and ``PROPERTIES`` of its items, one row an item."""
+    """A data set, NDCG@20 of its users under both encoders, and ``attributes.item_properties`` of its items."""
 
     data: Dataset
     text: Users
@@ -73,7 +72,7 @@ def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder:
     Raises:
         StudyError: no records, records of other users, no item text, or no such tokenizer.
     """
-    return Case(data, score(data, text), score(data, ocr), item_properties(data, tokenizer_of(text_encoder)))
+    return Case(data, score(data, text), score(data, ocr), item_properties(data, subwords_of(text_encoder)))
 
 
 def score(data: Dataset, records: Sequence[dict]) -> Users:
@@ -94,35 +93,6 @@ def score(data: Dataset, records: Sequence[dict]) -> Users:
     return np.mean(found, axis=0)
 
 
-def tokenizer_of(name: str = "minilm") -> Callable[[str], list[int]]:
-    """The subword tokens of a text as the text encoder ``name`` cuts it, special tokens left out.
-
-    Raises:
-        StudyError: no text encoder of that name, or its weights are missing.
-    """
-    from studylib.encoders import pretrained, weights
-    from studylib.encoders.registry import encoder
-
-    if encoder(name).kind != "text":
-        raise StudyError(f"{name}: no text encoder, so it cuts no words; choose one of kind text from 'study encoders'")
-    path = weights.load(encoder(name)).path
-    own = {"gguf_file": path.name} if path.is_file() else {}
-    tokenizer = pretrained.load("AutoTokenizer", path.parent if own else path, **own)
-    return lambda text: tokenizer(text, add_special_tokens=False).input_ids
-
-
-def item_properties(data: Dataset, tokenize: Callable[[str], Sequence]) -> pd.DataFrame:
-    """One row an item: ``attribute density`` (share of numerals, units, separators and abbreviations among its tokens),
-    ``tokens per word`` (subword fragmentation, punctuation's own tokens included) and ``words`` (between white space).
-    """
-    rows = []
-    for item in range(data.n_items):
-        text = data.text(item)
-        words = len(text.split())
-        rows.append((attributes.density(text)["attribute"], len(tokenize(text)) / max(1, words), words))
-    return pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
-
-
 def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """One row a data set (and ``pooled`` where there are several), property, and whose it is: target's or history's.
 
@@ -135,37 +105,44 @@ def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) 
     groups = {one.data.name: [one] for one in cases} | ({POOLED: list(cases)} if len(cases) > 1 else {})
     tables = []
     for name, group in groups.items():
-        rng = np.random.default_rng([seed, len(tables)])
-        x, gains = [places(one.related()) for one in group], [places(one.gain[None]) for one in group]
-        sharing = [one.sharing() for one in group]
-        found: dict[str, list[np.ndarray]] = {"": [], " targets": [], "shuffled ": []}
-        for _ in range(resamples):
-            users = [rng.integers(0, len(one.gain), len(one.gain)) for one in group]
-            found[""].append(correlations(_taken(x, users), _taken(gains, users)))
-            users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
-            found[" targets"].append(correlations(_taken(x, users), _taken(gains, users)))
-            dealt = [places(one.related(rng.permutation(one.data.n_items))) for one in group]
-            found["shuffled "].append(correlations(dealt, gains))
-        table = pd.DataFrame(RELATED, columns=["of", "property"])
+        table = _relations(group, np.random.default_rng([seed, len(tables)]), resamples)
         table.insert(0, "data", name)
-        table["users"], table["rho"] = sum(len(one.gain) for one in group), correlations(x, gains)
-        for kind, values in found.items():
-            names = [f"{kind}{end}" if kind.endswith(" ") else f"{end}{kind}" for end in ("low", "high")]
-            table[names] = np.quantile(values, [0.025, 0.975], axis=0).T
-        extreme = np.abs(found["shuffled "]) >= table["rho"].abs().to_numpy()
-        table["p"] = (1 + extreme.sum(0)) / (1 + resamples)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
-def _some(cases: Sequence[Case]) -> None:
-    if not cases:
-        raise StudyError("why: no data set; give at least one with trials of text and of OCR-text")
+def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) -> pd.DataFrame:
+    x, gains = [places(one.related()) for one in group], [places(one.gain[None]) for one in group]
+    sharing = [one.sharing() for one in group]
+    over_users, over_targets, control = [], [], []
+    for _ in range(resamples):
+        users = [rng.integers(0, len(one.gain), len(one.gain)) for one in group]
+        over_users.append(correlations(_taken(x, users), _taken(gains, users)))
+        users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
+        over_targets.append(correlations(_taken(x, users), _taken(gains, users)))
+        dealt = [places(one.related(rng.permutation(one.data.n_items))) for one in group]
+        control.append(correlations(dealt, gains))
+    table, rho = pd.DataFrame(RELATED, columns=["of", "property"]), correlations(x, gains)
+    table["users"], table["rho"] = sum(len(one.gain) for one in group), rho
+    table[["low", "high"]] = _middle(over_users)
+    table[["low targets", "high targets"]] = _middle(over_targets)
+    table[["shuffled low", "shuffled high"]] = _middle(control)
+    table["p"] = (1 + (np.abs(control) >= np.abs(rho)).sum(0)) / (1 + resamples)
+    return table
 
 
 def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [part[:, chosen] for part, chosen in zip(parts, users, strict=True)]
+
+
+def _middle(draws: Sequence[np.ndarray]) -> Float[np.ndarray, "related 2"]:
+    return np.quantile(draws, [0.025, 0.975], axis=0).T
+
+
+def _some(cases: Sequence[Case]) -> None:
+    if not cases:
+        raise StudyError("why: no data set; give at least one with trials of text and of OCR-text")
 
 
 def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
@@ -182,7 +159,8 @@ def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
         for (of, kind), values in zip(RELATED, one.related(), strict=True):
             quartile = 1 + np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)
             own = {"data": one.data.name, "of": of, "property": kind, "quartile": quartile, "mean": values}
-            tables.append(pd.DataFrame(own | facts).assign(catalogue=one.data.name))
+            table = pd.DataFrame(own | facts).assign(catalogue=one.data.name)
+            tables.append(table.sort_values("quartile", kind="stable"))
     if len(cases) > 1:
         tables += [table.assign(data=POOLED) for table in tables]
     by = ["data", "of", "property", "quartile"]
@@ -191,8 +169,7 @@ def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
         low, high = _interval_over_targets(group)
         means = group[["mean", "text", "ocr", "gain"]].mean().to_dict()
         rows.append(dict(zip(by, names, strict=True)) | {"users": len(group)} | means | {"low": low, "high": high})
-    order = {name: place for place, name in enumerate([*(one.data.name for one in cases), POOLED, *sum(RELATED, ())])}
-    return pd.DataFrame(rows).sort_values(by, key=lambda column: column.replace(order), ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def _interval_over_targets(users: pd.DataFrame) -> tuple[float, float]:

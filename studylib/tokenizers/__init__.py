@@ -7,23 +7,30 @@ from studylib.config import TokenizerSettings
 from studylib.errors import StudyError
 from studylib.fusion import project
 from studylib.semantic_ids import SemanticIds
-from studylib.tokenizers import balanced_kmeans, collisions, opq, r_vq, residual_kmeans, rq_vae
+from studylib.tokenizers import balanced_kmeans, collisions, letter, opq, r_vq, residual_kmeans, rq_vae
 from studylib.tokenizers.residual import CHUNK, Quantised, sample_size
 
 TITLES = {
     "residual-kmeans": "residual k-means",
     "r-vq": "R-VQ",
     "rq-vae": "RQ-VAE",
+    "letter": "LETTER",
     "opq": "OPQ",
     "balanced-kmeans": "balanced residual k-means",
 }
 
 
-def fit(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> SemanticIds:
+def fit(
+    embeddings: Float[np.ndarray, "items dims"],
+    settings: TokenizerSettings,
+    seed: int,
+    collaborative: Float[np.ndarray, "items width"] | None = None,
+) -> SemanticIds:
     """Project, normalise, quantise, resolve collisions.
 
     The projection is the same for every seed (000, Eq. 3: W is fixed); the seed starts the clustering. The report has
-    one row for each iteration and level, and a last row with what was done about collisions.
+    one row for each iteration and level, and a last row with what was done about collisions. LETTER alone reads
+    ``collaborative``, the items' embeddings by a model of who interacts with what.
 
     Raises:
         StudyError: the settings name no tokenizer; a value is not finite; fewer items than codes; level 1 collapsed;
@@ -31,11 +38,10 @@ def fit(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings
     """
     if settings.name not in TITLES:
         raise StudyError(
-            f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use residual-kmeans, r-vq, rq-vae, "
-            "opq or balanced-kmeans"
+            f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use one of {', '.join(TITLES)}"
         )
     inputs = projected(embeddings, settings)
-    result = quantise(inputs, settings, seed)
+    result = quantise(inputs, settings, seed, collaborative)
     check_collapse(result.codes[:, 0], inputs, settings)
     sizes = (settings.codes,) * settings.levels
     codes, sizes, error, row = collisions.resolve(result, sizes, settings.collisions)
@@ -43,14 +49,25 @@ def fit(embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings
     return SemanticIds(codes, sizes, error, source=source, report=(*result.report, row))
 
 
-def quantise(inputs: Float[np.ndarray, "items dims"], settings: TokenizerSettings, seed: int) -> Quantised:
+def quantise(
+    inputs: Float[np.ndarray, "items dims"],
+    settings: TokenizerSettings,
+    seed: int,
+    collaborative: Float[np.ndarray, "items width"] | None = None,
+) -> Quantised:
     """Codes before anything is done about collisions."""
     shape = (inputs, settings.levels, settings.codes, settings.iterations)
     if settings.name == "r-vq":
         how = (settings.update, settings.decay, settings.lr, settings.batch)
         return r_vq.fit(*shape, settings.normalise_residuals, seed, *how)
+    network = (settings.latent, settings.hidden, settings.lr, settings.batch)
     if settings.name == "rq-vae":
-        return rq_vae.fit(*shape, seed, settings.latent, settings.hidden, settings.lr, settings.batch)
+        return rq_vae.fit(*shape, seed, *network)
+    if settings.name == "letter":
+        if collaborative is None:
+            raise StudyError("tokenizer letter: no collaborative embeddings; give SASRec's, or take rq-vae")
+        weights = (settings.alignment, settings.diversity, settings.clusters)
+        return letter.fit(inputs, collaborative, *shape[1:], seed, *network, *weights)
     if settings.name == "opq":
         return opq.fit(*shape, seed)
     kmeans = balanced_kmeans if settings.name == "balanced-kmeans" else residual_kmeans

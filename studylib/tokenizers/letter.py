@@ -9,15 +9,20 @@ embedding h (of SASRec, from the training split alone) among those of the others
 
 z^ passing through a linear map where the widths differ. Its gradient goes straight through the codes to the encoder.
 Items without a collaborative embedding are left out of it, as item and as other: only their content says what their
-codes are. 004 (section 5) finds LETTER to fail where there are many of them.
+codes are. 004 (section 4.2) finds LETTER to fail where there are many of them.
 
 L_Div, diversity regularisation: at each level, summed over levels as RQ-VAE's own terms are, the codes e are grouped by
 balanced k-means, anew each epoch, and each item's code e_i is pulled to another, e_+, of its group, drawn at random:
 
     L_Div = - mean over i of log( exp <e_i, e_+> / sum over codes e_j other than e_i of exp <e_i, e_j> ).
+
+Both are sums of inner products, so their force grows with the lengths of z^, e and h. Inputs of unit length give short
+ones: at LETTER's weights and a few hundred steps the codes stay nearly RQ-VAE's, and it takes more steps or a larger
+``alignment`` to move them. L_Div has little to cure here, where restarts and the start at k-means keep the codes' use
+even already; in large weights it makes it less even.
 """
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +36,7 @@ from studylib.tokenizers import rq_vae
 from studylib.tokenizers.balanced_kmeans import balanced_kmeans, place
 from studylib.tokenizers.residual import Quantised
 
-GROUPING_ITERATIONS = 10  # of the k-means on a codebook, before each epoch
+GROUPING = 10  # iterations of the k-means on a codebook, before each epoch
 
 
 def alignment_loss(latent: Float[Tensor, "row width"], collaborative: Float[Tensor, "row width"]) -> Float[Tensor, ""]:
@@ -56,7 +61,7 @@ def others_of_group(
     begin = size.cumsum(0) - size
     rank = members.argsort() - begin[group]  # a code's place in its own group
     own = group[codes]
-    step = 1 + (torch.rand(len(codes), generator=generator) * (size[own] - 1)).long()
+    step = 1 + (torch.rand(len(codes), generator=generator, dtype=torch.double) * (size[own] - 1)).long()
     other = members[begin[own] + (rank[codes] + step) % size[own]]
     return torch.where(size[own] > 1, other, -1)
 
@@ -70,70 +75,50 @@ def diversity_loss(
     return functional.cross_entropy(similar, others, reduction="sum") / max(len(codes), 1)
 
 
-class Terms(rq_vae.Terms):
+class Regularisation(rq_vae.Terms):
     """Both terms, weighted. One of weight 0 is not computed and draws nothing."""
 
-    def __init__(
-        self,
-        collaborative: Float[Tensor, "item width"],
-        alignment: float,
-        diversity: float,
-        clusters: int,
-        seed: int,
-    ):
+    def __init__(self, collaborative: Float[Tensor, "item width"], weights: dict[str, float], clusters: int, seed: int):
         super().__init__()
         self.collaborative, self.known = collaborative, collaborative.any(1)
-        self.alignment, self.diversity, self.clusters, self.seed = alignment, diversity, clusters, seed
-        # Of their own, so that what RQ-VAE draws stays the same.
-        self.generator = torch.Generator().manual_seed(seed)
+        self.weights, self.clusters, self.seed = weights, clusters, seed
         self.to_collaborative, self.groups = nn.Identity(), []
-        self.epochs: list[Counter] = []
+        self.generator = torch.Generator().manual_seed(seed)  # its own, so that what RQ-VAE draws stays the same
+        self.epochs: list[dict[str, list[float]]] = []
 
     def start(self, model: rq_vae.RqVae, rows: Tensor | None) -> None:
         if rows is not None:
             self.collaborative, self.known = self.collaborative[rows], self.known[rows]
         latent, width = model.codebooks.shape[2], self.collaborative.shape[1]
-        if self.alignment and latent != width:
+        if self.weights["alignment"] and latent != width:
             with torch.random.fork_rng(devices=[]):  # a layer draws its start from the global generator
                 torch.manual_seed(self.seed)
                 self.to_collaborative = nn.Linear(latent, width, bias=False)
 
     @torch.no_grad()
     def refresh(self, model: rq_vae.RqVae) -> None:
-        self.epochs.append(Counter())
-        if self.diversity:
-            self.groups = []
-            for book in model.codebooks:
-                centroids = balanced_kmeans(book, self.clusters, GROUPING_ITERATIONS, self.generator)
-                self.groups.append(place(book, centroids))
+        self.epochs.append(defaultdict(list))
+        if self.weights["diversity"]:
+            means = [balanced_kmeans(book, self.clusters, GROUPING, self.generator) for book in model.codebooks]
+            self.groups = [place(book, mean) for book, mean in zip(model.codebooks, means, strict=True)]
 
     def forward(self, model: rq_vae.RqVae, batch: Tensor, latent: Tensor, codes: list[Tensor]) -> Tensor | float:
-        value = 0.0
-        known = self.known[batch]
-        if self.alignment and known.any():
-            value += self.alignment * self._noted(
-                "alignment", alignment_loss(self.to_collaborative(latent[known]), self.collaborative[batch[known]])
-            )
-        if self.diversity:
+        terms, known = {}, self.known[batch]
+        if self.weights["alignment"] and known.any():
+            mapped = self.to_collaborative(latent[known])
+            terms["alignment"] = alignment_loss(mapped, self.collaborative[batch[known]])
+        if self.weights["diversity"]:
             levels = zip(model.codebooks, codes, self.groups, strict=True)
-            terms = [
+            terms["diversity"] = sum(
                 diversity_loss(book, own, others_of_group(group, own, self.generator)) for book, own, group in levels
-            ]
-            value += self.diversity * self._noted("diversity", sum(terms))
-        return value
-
-    def _noted(self, name: str, value: Tensor) -> Tensor:
-        self.epochs[-1].update({name: value.item(), f"{name} batches": 1})
-        return value
+            )
+        for name, value in terms.items():
+            self.epochs[-1][name].append(value.item())
+        return sum(self.weights[name] * value for name, value in terms.items())
 
     def means(self, epoch: int) -> dict[str, float]:
-        """Each term's mean over the batches of an epoch, from 1, before its weight."""
-        noted = self.epochs[epoch - 1]
-        return {
-            name: round(noted[name] / noted[f"{name} batches"], 6)
-            for name in ("alignment", "diversity")
-            if name in noted
-        }
+        """Each term's mean over the batches of an epoch, counted from 1, before its weight."""
+        return {name: round(float(np.mean(values)), 6) for name, values in self.epochs[epoch - 1].items()}
 
 
 def fit(
@@ -184,6 +169,6 @@ def fit(
     if diversity and clusters > codes:
         raise StudyError(f"letter: {codes} codes cannot fill {clusters} clusters; set clusters to fewer")
     known = torch.as_tensor(np.ascontiguousarray(collaborative), dtype=torch.float32)
-    terms = Terms(known, alignment, diversity, clusters, seed)
-    result = rq_vae.fit(embeddings, levels, codes, iterations, seed, latent, hidden, lr, batch, terms)
-    return replace(result, report=tuple(row | terms.means(row["epoch"]) for row in result.report))
+    more = Regularisation(known, {"alignment": alignment, "diversity": diversity}, clusters, seed)
+    result = rq_vae.fit(embeddings, levels, codes, iterations, seed, latent, hidden, lr, batch, more)
+    return replace(result, report=tuple(row | more.means(row["epoch"]) for row in result.report))

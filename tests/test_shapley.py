@@ -1,0 +1,58 @@
+"""Shapley values against a game worked by hand, and from the records of masked trials."""
+
+import numpy as np
+import pytest
+
+from studylib.analysis import shapley
+from studylib.config import trial
+from studylib.errors import StudyError
+from studylib.metrics import Ranks
+from studylib.trials import run
+from tests.test_trials import QUICK, TOKENIZER
+
+# Three players (the glove game): a and b hold left gloves, c a right one; only a pair is worth something.
+GLOVES = {"": 0, "a": 0, "b": 0, "c": 0, "ab": 0, "ac": 1, "bc": 1, "abc": 1}
+
+
+def game(payouts: dict[str, float], users: int = 1) -> shapley.Payouts:
+    return {frozenset(players): np.full(users, float(payout)) for players, payout in payouts.items()}
+
+
+def test_the_glove_game():
+    values = shapley.shapley_values(game(GLOVES))
+    assert {player: value[0] for player, value in values.items()} == pytest.approx({"a": 1 / 6, "b": 1 / 6, "c": 2 / 3})
+
+
+def test_values_add_up_and_a_useless_player_gets_nothing():
+    rng = np.random.default_rng(0)
+    base = {frozenset(s): rng.random(50) for s in ("", "x", "y", "xy")}
+    payouts = base | {players | {"idle"}: payout for players, payout in base.items()}
+    rows = shapley.table(payouts).set_index("modality")
+    assert rows["value"].sum() == pytest.approx((base[frozenset("xy")] - base[frozenset()]).mean())
+    assert rows["share"].sum() == pytest.approx(1)
+    assert rows.loc["idle", "value"] == pytest.approx(0)
+    assert rows.loc["idle", "low"] <= 0 <= rows.loc["idle", "high"]
+
+
+def test_a_missing_subset_is_named():
+    payouts = game(GLOVES)
+    del payouts[frozenset("ac")]
+    with pytest.raises(StudyError, match=r"no payout of a\+c"):
+        shapley.shapley_values(payouts)
+
+
+def test_a_masked_trial_tells_what_its_modalities_are_worth(folders):
+    """The target follows the circle, but random codes name an item just as well: both are worth something."""
+    stacked = {"features": "features:circle+random", "fusion": "stacked", "target": "features:circle"}
+    settings = QUICK | {"epochs": 40, "masking": 0.75, "softmax": "tree", "positions": "two-part"}
+    record = run([trial(data="Toy", tokenizer=TOKENIZER, generator=settings, **stacked)])[0]
+    assert set(record["ranks_subsets"]) == {"", "features:circle", "random"}
+    assert record["metrics"]["recall@5"] > 0.4
+    nothing = Ranks.unpack(record["ranks_subsets"][""]).recall(5).mean()
+    assert nothing < 0.5 * record["metrics"]["recall@5"]
+    rows = shapley.table(shapley.payouts_of([record], "recall@5")).set_index("modality")
+    assert (rows["low"] > 0).all()
+    assert rows["value"].sum() == pytest.approx(record["metrics"]["recall@5"] - nothing)
+    unmasked = {name: value for name, value in record.items() if name != "ranks_subsets"}
+    with pytest.raises(StudyError, match="trained without masks"):
+        shapley.payouts_of([unmasked])
