@@ -14,12 +14,15 @@ study: install
 
 # Every table and figure again, from the committed trials, with no training.
 figures: install
-	$(BIN)/study run notebooks/02_unimodal.ipynb $(sort $(wildcard params/*.yaml)) -p train false
+	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
+	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false
 
 # The study at its smallest scale, into a folder of its own.
 smoke: install
 	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures $(BIN)/study run $(NOTEBOOKS) params/planted.yaml \
-	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]'
+	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]' \
+	  -p baselines '{item-knn: {}, sasrec: {epochs: 2}}' -p early '[gate]' -p late '[A]' -p alignment '{alignment: 10}' \
+	  -p tokenizers '[residual-kmeans, rq-vae]' -p generators '[base, free]'
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -109,8 +109,11 @@ def differences(
     axis.errorbar(
         middle, places, xerr=[middle - low, high - middle], fmt="none", ecolor="#0072B2", elinewidth=1.6, capsize=3
     )
-    for chosen, fill, label in ((told_apart, "#0072B2", "told apart (p < 0.05)"), (~told_apart, "white", "not")):
-        axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {label}")
+    for chosen, fill, said in (
+        (told_apart, "#0072B2", "told apart, p < 0.05"),
+        (~told_apart, "white", "not told apart"),
+    ):
+        axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {said}")
     theirs = [
         (100 * changes[name], place)
         for name, place in zip([name for name in names if name != names[0]], places, strict=False)

@@ -247,12 +247,13 @@ def findings(table: pd.DataFrame, metric: str = "recall@10") -> list[str]:
     content = table[~table["kind"].isin(["baseline", "control"])]
     if content.empty:
         return lines
-    best, knn = content.loc[content[metric].idxmax()], table[table["method"] == method("none", "item-knn").label]
-    if len(knn):
-        relation = "above" if best[metric] > knn.iloc[0][metric] else "below"
+    best, baselines = content.loc[content[metric].idxmax()], table[table["kind"] == "baseline"]
+    if len(baselines):
+        strongest = baselines.loc[baselines[metric].idxmax()]
         lines.append(
-            f"The best row, {best['method']} ({best[metric]:.4f}), is {relation} item-kNN "
-            f"({knn.iloc[0][metric]:.4f}), which reads no content at all."
+            f"The best row, {best['method']} ({best[metric]:.4f}), is "
+            f"{'above' if best[metric] > strongest[metric] else 'below'} {strongest['method']} "
+            f"({strongest[metric]:.4f}), which reads no content at all."
         )
     return lines
 

@@ -115,26 +115,25 @@ def test_alignment_brings_together_what_is_bought_together():
     """The eight collaborative groups are in the text, but in 0.25 % of its energy: RQ-VAE's first codes ignore them."""
     metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle of this test")
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, 8, 1000)
-    hint = 0.05 * (rng.standard_normal((8, 8))[truth] / 8**0.5 + 0.1 * rng.standard_normal((1000, 8)))
-    x = np.hstack([text_like(1000, 24), hint]).astype("f4")
-    h = rng.standard_normal((8, 16))[truth] + 0.1 * rng.standard_normal((1000, 16))
+    truth = rng.integers(0, 8, 800)
+    hint = 0.05 * (rng.standard_normal((8, 8))[truth] / 8**0.5 + 0.1 * rng.standard_normal((800, 8)))
+    x = np.hstack([text_like(800, 24), hint]).astype("f4")
+    h = rng.standard_normal((8, 16))[truth] + 0.1 * rng.standard_normal((800, 16))
     h *= 2 / np.linalg.norm(h, axis=1, keepdims=True)
     together = truth[:, None] == truth
-    agreement, share, loss = [], [], []
-    for weight in (0, 0.3, 1):
+    agreement, share = [], []
+    for weight in (0, 1):
         result = letter.fit(
             x, h, levels=2, codes=16, latent=16, hidden=64, lr=3e-3, batch=64, alignment=weight, diversity=0
         )
         first = result.codes[:, 0]
         agreement.append(metrics.adjusted_mutual_info_score(truth, first))
         share.append((first[:, None] == first)[together].mean())
-        loss.append(result.report[-1].get("alignment"))
         assert len(np.unique(first)) == 16
-    assert abs(agreement[0]) < 0.02 < agreement[1]
-    assert agreement[2] > 0.5
-    assert share[2] > 4 * share[0]
-    assert loss[2] < loss[1]
+    assert abs(agreement[0]) < 0.02
+    assert agreement[1] > 0.5
+    assert share[1] > 4 * share[0]
+    assert result.report[-1]["alignment"] < result.report[0]["alignment"] / 1.5
 
 
 def test_diversity_leaves_the_use_of_codes_as_even_as_it_was():
