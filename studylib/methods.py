@@ -72,6 +72,7 @@ METHODS = {
     "index:index_lemb": Method("LLaMA text (published IDs, colliding)", "index", "text"),
     "index:index_vitemb": Method("CLIP image (published IDs)", "index"),
     "collaborative": Method("SASRec items", "features"),
+    "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "ocr"),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
     "random": Method("random IDs", "control"),

@@ -303,8 +303,9 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     # A name of its own: two runs of one notebook must not rename each other's half-written copy.
     partial = folder / f".{notebook.stem}.{uuid4().hex[:12]}.partial.ipynb"
     final, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
-    # Kernels that start side by side race for TCP ports; sockets in the file system do not.
-    ipc = Config({"KernelManager": {"transport": "ipc"}})
+    # Kernels that start side by side race for TCP ports. Sockets in the file system do not, if each run has its own.
+    sockets = tempfile.TemporaryDirectory(prefix="study-")
+    ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/kernel"}})
     started = time.monotonic()
     check_writable(folder)
     try:
@@ -326,6 +327,7 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
         raise StudyError(f"{notebook.name}: {error}; free some space, or run 'make install' again") from None
     finally:
         partial.unlink(missing_ok=True)
+        sockets.cleanup()
     failed.unlink(missing_ok=True)
     log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
     return final

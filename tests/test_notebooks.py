@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -67,6 +68,21 @@ def test_every_notebook_runs_at_the_smallest_scale(file, folders):
     shutil.rmtree(folders / "figures")
     notebook.execute(file, SMALLEST | {"train": False}, folders / "executed")
     assert all(figure.read_bytes() == content for figure, content in drawn.items())
+
+
+@pytest.mark.xdist_group("notebooks")
+def test_two_runs_in_one_folder_do_not_share_sockets(folders, monkeypatch):
+    """Kernels talk through sockets in the file system; by default these have one name in one folder."""
+    monkeypatch.chdir(folders)
+    books = []
+    for name in ("one", "other"):
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time\ntime.sleep(3)")])
+        nbformat.write(book, folders / f"{name}.ipynb")
+        books.append(folders / f"{name}.ipynb")
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda book: notebook.execute(book, {}, folders / "executed"), books))
+    assert all(file.exists() for file in done)
+    assert not list(folders.glob("kernel-ipc*"))
 
 
 @pytest.mark.xdist_group("notebooks")
