@@ -85,8 +85,16 @@ def collaborative_trial(trial: Trial) -> Trial:
 def collaborative(
     trial: Trial, data: Dataset, settings: TokenizerSettings
 ) -> Float[np.ndarray, "items d_model"] | None:
-    """What LETTER aligns codes with; other tokenizers read none of it."""
-    return item_embeddings(collaborative_trial(trial), data) if settings.name == "letter" else None
+    """What LETTER aligns codes with; other tokenizers read none of it.
+
+    Items without a training interaction get zeros, which LETTER leaves out: the softmax has pushed their rows far away
+    from all others, and that says nothing of who buys them.
+    """
+    if settings.name != "letter":
+        return None
+    found = item_embeddings(collaborative_trial(trial), data).copy()
+    found[np.bincount(np.concatenate(data.training), minlength=data.n_items) == 0] = 0
+    return found
 
 
 def _provenance(found: Embeddings) -> dict:

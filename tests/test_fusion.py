@@ -1,12 +1,15 @@
 """Early and late fusion, alignment between modalities, and trials that use them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from studylib import training
+from studylib import content, training
 from studylib.alignment import align
-from studylib.config import TigerSettings, trial
+from studylib.config import TigerSettings, TokenizerSettings, trial
+from studylib.data import load
 from studylib.errors import StudyError
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
@@ -169,6 +172,19 @@ def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):
     assert len(second["semantic_ids"]["usage"]) == 6  # two levels and one that parts collisions, of each modality
     logs = [(work_folder(record["key"]) / "log.txt").read_text() for record in (first, second)]
     assert ["training it" in log for log in logs] == [True, False]
+
+
+def test_letter_is_told_nothing_of_items_that_nobody_interacted_with(folders, monkeypatch):
+    data = load("Toy")
+    seen = np.bincount(np.concatenate(data.training), minlength=data.n_items) > 0
+    monkeypatch.setattr(content, "item_embeddings", lambda *_: np.ones((data.n_items, 3), dtype="f4"))
+    settings = TokenizerSettings(name="letter")
+    spec = trial(data="Toy", features="features:circle")
+    found = content.collaborative(spec, replace(data, sequences=tuple(s[-3:] for s in data.sequences)), settings)
+    few = {int(s[-3]) for s in data.sequences}
+    assert set(np.flatnonzero(found.any(1)).tolist()) == few
+    assert seen.sum() >= len(few)
+    assert content.collaborative(spec, data, TokenizerSettings()) is None
 
 
 def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
