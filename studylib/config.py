@@ -67,6 +67,7 @@ class TigerSettings(Settings):
     alignment: int = later(0, ge=0, le=10**9)  # steps of translation between modalities before training (000, Eq. 11)
     alignment_lr: float = later(1e-4, gt=0, le=10)  # 000, section 4.1.2: 2,000 steps at 1e-4
     positions: Literal["t5", "two-part"] = later("t5")  # two-part: across items and within one (001, section 3.3)
+    cross_positions: Literal["none", "items"] = later("none")  # the decoder's bias by how many items back
     masking: float = later(0.0, ge=0, le=1)  # share of a history's items that lose one modality in training (001: 0.75)
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")
@@ -77,8 +78,9 @@ class TigerSettings(Settings):
     def _one_pass(self):
         if self.architecture == "decoder-only" and self.training != "one-pass":
             raise ValueError("a decoder-only generator reads a sequence once: set training to one-pass")
-        if self.architecture == "decoder-only" and (self.alignment or self.masking or self.positions != "t5"):
-            raise ValueError("alignment, masking and two-part positions need an encoder: leave them out, or set "
+        own = self.alignment or self.masking or self.positions != "t5" or self.cross_positions != "none"
+        if self.architecture == "decoder-only" and own:
+            raise ValueError("alignment, masking, two-part and cross positions need an encoder: leave them out, or set "
                              "architecture to encoder-decoder")  # fmt: skip
         return self
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -156,6 +157,21 @@ def by_strategy(
     axis.set_ylabel(f"test {metric.replace('recall', 'Recall')}")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def agreement(pairs: pd.DataFrame, axis: Axes) -> Axes:
+    """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``."""
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    square = pairs.pivot(index="second", columns="first", values="ami").reindex(names[1:], columns=names[:-1])
+    seaborn.heatmap(
+        square.astype(float), ax=axis, annot=True, fmt=".2f", cmap="Greys", vmin=0, vmax=1, square=True, linewidths=0.5,
+        cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.7},
+    )  # fmt: skip
+    axis.set(xlabel="", ylabel="")
+    axis.set_xticks(axis.get_xticks(), names[:-1], rotation=30, ha="right")
+    axis.tick_params(axis="y", rotation=0)
+    axis.grid(visible=False)
     return axis
 
 

@@ -186,6 +186,7 @@ def build(settings: TigerSettings, ids: SemanticIds, seed: int) -> Generator:
     return Tiger(
         ids.sizes, size, settings.training == "one-pass", settings.dropout, settings.softmax, settings.user_tokens,
         ids.target, settings.positions, ids.parts if settings.masking else (), settings.masking,
+        settings.cross_positions,
     )  # fmt: skip
 
 

@@ -209,7 +209,7 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
         (
             {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "architecture": "decoder-only"}},
-            "alignment, masking and two-part positions need an encoder",
+            "alignment, masking, two-part and cross positions need an encoder",
         ),
     ],
 )

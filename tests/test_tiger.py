@@ -17,9 +17,9 @@ SIZE = Size(d_model=32, d_ff=64, encoder_layers=2, decoder_layers=2, heads=4, d_
 IDS = SemanticIds(np.unique(np.random.default_rng(0).integers(0, 5, (60, 3)), axis=0), (7, 5, 6))
 
 
-def generator(causal=False, softmax="vocabulary") -> Tiger:
+def generator(causal=False, softmax="vocabulary", **options) -> Tiger:
     torch.manual_seed(0)
-    return Tiger(IDS.sizes, SIZE, causal=causal, dropout=0.0, softmax=softmax).eval()
+    return Tiger(IDS.sizes, SIZE, causal=causal, dropout=0.0, softmax=softmax, **options).eval()
 
 
 def histories(seed=0, users=6, longest=5):
@@ -53,10 +53,11 @@ def test_same_beams_as_transformers_generate(beams):
     np.testing.assert_array_equal(codes, expected)
 
 
+@pytest.mark.parametrize("cross_positions", ["none", "items"])
 @pytest.mark.parametrize("longest", [50, 4])
-def test_one_pass_loss_is_the_sum_over_windows_of_the_same_model(longest):
+def test_one_pass_loss_is_the_sum_over_windows_of_the_same_model(longest, cross_positions):
     """Cutting long sequences (longest 4) changes what a target sees, so there only the set of targets must agree."""
-    model = generator(causal=True, softmax="level")
+    model = generator(causal=True, softmax="level", cross_positions=cross_positions)
     codes = torch.as_tensor(IDS.codes)
     rng = np.random.default_rng(2)
     sequences = [rng.integers(0, len(IDS.codes), length) for length in (2, 3, 7, 7, 9)]
@@ -74,8 +75,48 @@ def test_one_pass_loss_is_the_sum_over_windows_of_the_same_model(longest):
 def _window_loss(model: Tiger, codes: torch.Tensor, piece: training.Piece) -> torch.Tensor:
     """One window encoded alone, without any filling."""
     history, target = codes[torch.as_tensor(piece.items[None, :-1])], codes[torch.as_tensor(piece.items[None, -1:])]
-    hidden = model.decode(target, model.encode(history), None)
+    length = torch.tensor([history.shape[1]])
+    hidden = model.decode(target, model.encode(history), model.history_only(length, int(length)))
     return model.loss(hidden[0], target[0])
+
+
+@pytest.mark.parametrize("user_tokens", [0, 4])
+def test_cross_positions_count_the_items_back(user_tokens):
+    """Against a literal loop; the user's token is one further back than the first item."""
+    model = generator(causal=True, cross_positions="items", user_tokens=user_tokens)
+    items, levels, before = 4, len(IDS.sizes), int(user_tokens > 0)
+    found = model.past_only(items)
+    last = model.history_only(torch.tensor([3]), items)
+    assert found.shape == (1, SIZE.heads, items * levels, before + items * levels)
+    for token in range(before + items * levels):
+        item = (token - before) // levels
+        for query in range(items * levels):
+            expected = model.cross_positions.weight[query // levels - item]
+            seen = item <= query // levels
+            assert torch.equal(found[0, :, query, token], expected if seen else torch.full((SIZE.heads,), -torch.inf))
+        assert torch.equal(last[0, :, 0, token], found[0, :, 2 * levels, token])
+
+
+@torch.no_grad()
+def test_cross_positions_tell_the_last_item():
+    """Without them a causal encoder's items stand in no order for the decoder: swapping the keys changes nothing."""
+    codes, lengths = torch.as_tensor(IDS.codes), torch.tensor([2])
+    for cross_positions in ("none", "items"):
+        model = generator(causal=True, cross_positions=cross_positions)
+        memory, target = model.encode(codes[torch.tensor([[3, 9]])]), codes[None, None, 5]
+        swapped = torch.cat([memory[:, 3:], memory[:, :3]], 1)
+        mask = model.history_only(lengths, 2)
+        same = torch.allclose(model.decode(target, memory, mask), model.decode(target, swapped, mask), atol=1e-5)
+        assert same == (cross_positions == "none")
+
+
+@torch.no_grad()
+def test_cross_positions_are_the_decoder_s_alone():
+    codes = torch.as_tensor(IDS.codes)
+    items, lengths = histories()
+    for causal in (True, False):
+        models = [generator(causal, cross_positions=choice) for choice in ("none", "items")]
+        assert torch.equal(*(model.encode(codes[items], lengths) for model in models))
 
 
 def test_the_future_of_a_sequence_changes_no_earlier_target():

@@ -150,12 +150,15 @@ class Tiger(Generator):
         positions: the encoder's, ``"t5"`` or ``"two-part"`` (see ``two_part_bias``).
         parts: the levels of each modality, if histories may lack some: their codes become learned mask tokens.
         masking: share of a history's items that lose one modality, drawn anew at each training step.
+        cross_positions: the cross-attention's: ``"none"`` as in T5, or ``"items"``, a bias by how many items back.
+            T5's bidirectional encoder can put "I am of the last item" into an encoding. An encoder that is causal
+            between items cannot: each of its items is encoded as if it were the last.
     """
 
     def __init__(
         self, levels: tuple[int, ...], size: Size, causal: bool = True, dropout: float = 0.1, softmax: str = "level",
         user_tokens: int = 0, target: tuple[int, ...] | None = None, positions: str = "t5",
-        parts: tuple[tuple[int, ...], ...] = (), masking: float = 0.0,
+        parts: tuple[tuple[int, ...], ...] = (), masking: float = 0.0, cross_positions: str = "none",
     ):  # fmt: skip
         super().__init__(levels, size.d_model, softmax, target)
         self.size, self.causal, self.positions, self.parts, self.masking = size, causal, positions, parts, masking
@@ -168,6 +171,9 @@ class Tiger(Generator):
         self._initialise()
         self.add_users(user_tokens)
         self.masks = nn.Embedding(len(levels), size.d_model) if parts else None
+        self.cross_positions = nn.Embedding(BUCKETS, size.heads) if cross_positions == "items" else None
+        if self.cross_positions is not None:
+            nn.init.normal_(self.cross_positions.weight, 0, size.d_model**-0.5)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -199,7 +205,6 @@ class Tiger(Generator):
 
         ``missing``: modalities that no item of the histories has.
         """
-        items = codes.shape[1]
         x = self.embedding(codes + self.offsets)
         if self.masks is not None:
             x = torch.where(self._masked(codes.shape[:2], missing, codes.device)[..., None], self.masks.weight, x)
@@ -215,7 +220,7 @@ class Tiger(Generator):
         if self.causal:
             bias = bias.masked_fill(item[None, :] > item[:, None], -math.inf)
         elif lengths is not None:
-            bias = bias + self.history_only(lengths, items)
+            bias = bias + padding(self._before + lengths * len(self.levels), x.shape[1])
         return self._encode(x, bias)
 
     def _encode(self, x: Float[Tensor, "batch token d_model"], bias: Tensor) -> Float[Tensor, "batch token d_model"]:
@@ -268,17 +273,24 @@ class Tiger(Generator):
             x, _ = layer(x, bias, keys_values, mask)
         return self.dropout(self.decoder_norm(x))
 
-    def past_only(self, items: int, device=None) -> Float[Tensor, "queries tokens"]:
+    def past_only(self, items: int, device=None) -> Float[Tensor, "1 head queries tokens"]:
         """One-pass mask: target n (the item after item n of the history) sees items 0..n."""
-        query = torch.arange(items * len(self.target), device=device) // len(self.target)
-        item = self._item_of(torch.arange(self._before + items * len(self.levels), device=device))
-        seen = torch.zeros(len(query), len(item), device=device)
-        return seen.masked_fill(item[None, :] > query[:, None], -math.inf)
+        last = torch.arange(items * len(self.target), device=device) // len(self.target)
+        return self._up_to(last, items).transpose(0, 1)[None]
 
-    def history_only(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch 1 1 tokens"]:
+    def history_only(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch head 1 tokens"]:
         """Mask of the filling behind histories of ``lengths`` items."""
-        levels = len(self.levels)
-        return padding(self._before + lengths * levels, self._before + items * levels)
+        return self._up_to(lengths - 1, items)[:, :, None]
+
+    def _up_to(self, last: Int[Tensor, " query"], items: int) -> Float[Tensor, "query head tokens"]:
+        """What each query sees of a history of ``items``: its items up to ``last``, by how far back they are."""
+        item = self._item_of(torch.arange(self._before + items * len(self.levels), device=last.device))
+        distance = item[None, :] - last[:, None]
+        if self.cross_positions is None:
+            bias = torch.zeros(len(last), 1, len(item), device=last.device)
+        else:
+            bias = self.cross_positions(bucket(distance, BUCKETS, bidirectional=False)).transpose(1, 2)
+        return bias.masked_fill((distance > 0)[:, None], -math.inf)
 
     def start(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each decoder layer's keys and values of the history, computed once a user."""
