@@ -11,7 +11,7 @@ from studylib.errors import StudyError
 
 @dataclass(frozen=True)
 class Choice:
-    """One row: ``tokenizer`` and ``generator`` are the settings that differ from the notebook's own.
+    """One row: ``tokenizer``, ``generator`` and ``page`` are the settings that differ from the notebook's own.
 
     ``aligned``: the generator first learns to translate between modalities, as the notebook's ``alignment`` says.
     """
@@ -21,6 +21,7 @@ class Choice:
     generator: dict = field(default_factory=dict)
     fusion: str = "none"
     aligned: bool = False
+    page: dict = field(default_factory=dict)
 
 
 AS_IT_IS = Choice("as it is")
@@ -83,7 +84,9 @@ TABLES = {
 
 
 def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
-    """The rows of ``names`` in a table, in their order; ``shapes`` takes any levels x codes, as in 002's Table 3.
+    """The rows of ``names`` in a table, in their order.
+
+    ``shapes`` takes any levels x codes, as in 002's Table 3; ``pages`` any resolution, as in 000's Table 3.
 
     Raises:
         StudyError: a name that the table does not have.
@@ -93,6 +96,8 @@ def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
     """
     if table == "shapes":
         return {name: shape(name) for name in names}
+    if table == "pages":
+        return {name: page(name) for name in names}
     for name in names:
         if name not in TABLES[table]:
             raise StudyError(f"{name!r} is none of {', '.join(TABLES[table])}; choose from these")
@@ -106,6 +111,23 @@ def shape(name: str) -> Choice:
         raise StudyError(f"{name!r} is no shape; write levels x codes, such as 3x256")
     levels, codes = int(match[1]), int(match[2])
     return Choice(f"{levels} × {codes}", {"levels": levels, "codes": codes})
+
+
+def page(name: str) -> Choice:
+    """A page's resolution, and in what its drawing differs from the study's own (see studylib/render.py).
+
+    >>> page("256:varied").page, page("256:direct").label
+    ({'resolution': 256, 'layout': 'varied'}, '256 px, drawn small')
+    """
+    match = re.fullmatch(r"([1-9][0-9]{1,3})(:direct|:varied)?", name)
+    if not match:
+        raise StudyError(f"{name!r} is no page; write its pixels, such as 256, 256:direct or 256:varied")
+    settings, said = {
+        None: ({}, ""),
+        ":direct": ({"drawn": "direct"}, ", drawn small"),
+        ":varied": ({"layout": "varied"}, ", varied"),
+    }[match[2]]
+    return Choice(f"{match[1]} px{said}", page={"resolution": int(match[1])} | settings)
 
 
 def fused_label(text: str, strategy: str) -> str:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from uuid import uuid4
@@ -54,6 +54,10 @@ class Parameters(Settings):
     image: str = "efficientnet-lite0"
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
+    resized: tuple[str, ...] = ("ppocr-v6", "pixels")
+    pages: tuple[str, ...] = ("1024", "256")
+    readers: tuple[str, ...] = ("ppocr-v6", "pixels")
+    lines: int = Field(60, ge=0, le=10_000)
     alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
     jobs: int = Field(0, ge=0)
     engine: str = ""
@@ -66,7 +70,7 @@ class Parameters(Settings):
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
         return value
 
-    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late")
+    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages")
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         choices(info.field_name, value)
@@ -100,6 +104,7 @@ class Parameters(Settings):
                 data=self.data,
                 features=features,
                 fusion=choice.fusion,
+                page=choice.page,
                 tokenizer={"codes": self.codes} | choice.tokenizer,
                 generator=self.generator | choice.generator | aligned,
                 budget=self.budget,
@@ -124,6 +129,19 @@ class Parameters(Settings):
     def alone(self) -> dict[str, list[Trial]]:
         """The rows of each text and of the image by themselves."""
         return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
+
+    def drawn(self) -> dict[str, dict[str, list[Trial]]]:
+        """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``early`` says."""
+        rows = {method(name).label: (name, AS_IT_IS) for name in self.resized}
+        for choice in choices("early", self.early[:1]).values():
+            rows[fused_label(method(self.resized[0]).label, choice.label)] = (f"{self.image}+{self.resized[0]}", choice)
+        return {
+            label: {
+                page.label: self.content(features, replace(choice, page=page.page))
+                for page in choices("pages", self.pages).values()
+            }
+            for label, (features, choice) in rows.items()
+        }
 
     def baseline_trials(self) -> list[Trial]:
         """What reads no content: one trial a seed, or one alone where no seed changes anything."""

@@ -33,6 +33,36 @@ TABLE_2 = {
     }.items()
 }
 
+# 000, Table 3: test metrics by pixels of the page; multimodal: early fusion on Scientific, late on Luxury.
+TABLE_3 = {
+    data: {row: {page: dict(zip(_COLUMNS, values, strict=True)) for page, values in pages.items()}
+           for row, pages in rows.items()}
+    for data, rows in {
+        "Scientific": {
+            "unimodal": {1024: (0.0586, 0.0840, 0.1181, 0.0402, 0.0481, 0.0569),
+                         256: (0.0570, 0.0830, 0.1143, 0.0405, 0.0479, 0.0561)},
+            "multimodal": {1024: (0.0600, 0.0829, 0.1164, 0.0426, 0.0493, 0.0571),
+                           256: (0.0584, 0.0833, 0.1123, 0.0409, 0.0489, 0.0559)},
+        },
+        "Luxury": {
+            "unimodal": {1024: (0.2685, 0.2944, 0.3178, 0.2482, 0.2558, 0.2618),
+                         256: (0.2715, 0.2897, 0.3197, 0.2489, 0.2554, 0.2627)},
+            "multimodal": {1024: (0.2753, 0.2968, 0.3317, 0.2570, 0.2637, 0.2717),
+                           256: (0.2741, 0.2980, 0.3270, 0.2550, 0.2626, 0.2700)},
+        },
+    }.items()
+}  # fmt: skip
+
+# 000, Table 4: Instruments, test metrics by OCR encoder.
+TABLE_4 = {
+    encoder: dict(zip(_COLUMNS, values, strict=True))
+    for encoder, values in {
+        "donut-base": (0.0846, 0.0961, 0.1131, 0.0784, 0.0820, 0.0861),
+        "trocr-base-printed": (0.0850, 0.0964, 0.1157, 0.0773, 0.0810, 0.0849),
+        "deepseek-ocr": (0.0859, 0.0970, 0.1170, 0.0793, 0.0829, 0.0872),
+    }.items()
+}
+
 # 002: test Recall@10 by data set, names as in studylib/ablations.py, the row that the others are compared with first.
 GRID = {
     "tokenizers": {  # Table 1

@@ -17,6 +17,7 @@ from studylib import paths
 from studylib.files import write_bytes
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
+from studylib.render import RenderedPage
 
 STYLE = "studylib.study"
 
@@ -160,6 +161,85 @@ def by_strategy(
     return axis
 
 
+def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
+    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``."""
+    pairs = list(table["pair"].unique())
+    places = np.arange(len(pairs))[::-1]
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    for number, metric in enumerate(metrics):
+        rows = table[table["metric"] == metric].set_index("pair").loc[pairs]
+        middle, said = rows["difference %"], metric.replace("recall", "Recall").replace("ndcg", "NDCG")
+        spread = [middle - rows["low %"], rows["high %"] - middle]
+        axis.errorbar(
+            middle, places + 0.15 - 0.3 * number, xerr=spread, fmt="os"[number], color=LINES[number + 1], capsize=3,
+            elinewidth=1.4, markersize=4.5, label=said,
+        )  # fmt: skip
+    axis.set_yticks(places, pairs)
+    axis.set_ylim(-0.6, len(pairs) - 0.4)
+    axis.set_xlabel("change, %")
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
+    """Bars of what is misread and of which neighbours are other ones, a pair a page.
+
+    Args:
+        costs: ``reading.costs`` merged with ``reading.agreement``.
+    """
+    lost = {"lost": 1 - costs["agreement"], "lost low": 1 - costs["high"], "lost high": 1 - costs["low"]}
+    costs, places = costs.assign(**lost), np.arange(len(costs))
+    kinds = (("error", "letters misread", "#D55E00", "//"), ("lost", "neighbours that changed", "#0072B2", ""))
+    for number, (column, said, colour, hatch) in enumerate(kinds):
+        spread = [costs[column] - costs[f"{column} low"], costs[f"{column} high"] - costs[column]]
+        axis.bar(
+            places + 0.4 * number - 0.2, costs[column], 0.38, yerr=np.clip(spread, 0, None), label=said, color=colour,
+            hatch=hatch, edgecolor="#333333", linewidth=0.6, error_kw={"elinewidth": 1, "capsize": 2},
+        )  # fmt: skip
+    axis.set_xticks(places, costs["page"].str.replace(", ", ",\n"))
+    axis.set(ylabel="share", ylim=(0, 1))
+    axis.grid(axis="x", visible=False)
+    axis.legend(loc="upper left")
+    return axis
+
+
+def relations(table: pd.DataFrame, axis: Axes) -> Axes:
+    """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band."""
+    places = np.arange(len(table))[::-1]
+    names = [f"{row['data']}: {row['property']} of the {row['of']}" for _, row in table.iterrows()]
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.barh(
+        places, table["shuffled high"] - table["shuffled low"], left=table["shuffled low"], height=0.7, color="#dddddd",
+        label="properties dealt out at random",
+    )  # fmt: skip
+    spread = [table["rho"] - table["low targets"], table["high targets"] - table["rho"]]
+    axis.errorbar(
+        table["rho"], places, xerr=np.clip(spread, 0, None), fmt="o", color="#0072B2", capsize=3, markersize=4.5,
+        label="95 % over targets",
+    )  # fmt: skip
+    axis.set_yticks(places, names)
+    axis.set_xlabel("Spearman's ρ with the gain of OCR-text over text (NDCG@20)")
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
+def joint_projection(points: pd.DataFrame, axis: Axes, lines: int) -> Axes:
+    """Points of every space, one marker each, and lines between the points of some items, evenly chosen."""
+    items = np.sort(points["item"].unique())
+    joined = points[points["item"].isin(items[:: max(1, len(items) // max(1, lines))][:lines])]
+    for _, item in joined.groupby("item"):
+        axis.plot([*item["x"], item["x"].iloc[0]], [*item["y"], item["y"].iloc[0]], color="#bbbbbb", linewidth=0.4)
+    for number, (space, own) in enumerate(points.groupby("space", sort=False)):
+        axis.scatter(
+            own["x"], own["y"], s=7, marker="o^s"[number % 3], color=LINES[1 + number], edgecolors="white",
+            linewidths=0.2, label=space, zorder=3,
+        )  # fmt: skip
+    axis.set(xticks=[], yticks=[])
+    return axis
+
+
 def agreement(pairs: pd.DataFrame, axis: Axes) -> Axes:
     """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``."""
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
@@ -236,6 +316,16 @@ def description(
         column += end - start + 1
     axis.set(xlim=(0, columns), ylim=(-lines - 0.5, 0.5))
     axis.axis("off")
+    return axis
+
+
+def page(drawn: RenderedPage, axis: Axes, share: float = 0.35) -> Axes:
+    """The upper ``share`` of a drawn page, its pixels unsmoothed."""
+    pixels = np.asarray(drawn.image)
+    axis.imshow(pixels[: round(share * len(pixels))], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(True)
     return axis
 
 

@@ -1,5 +1,6 @@
 """From finished trials to tables: means over seeds, paired tests over users, the paper's number beside ours."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pandas as pd
 from studylib import paths
 from studylib.ablations import fused_label
 from studylib.analysis.significance import compare, holm
+from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
 from studylib.metrics import Ranks
+from studylib.store import Store
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
 
@@ -145,6 +148,30 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: s
     table = pd.DataFrame(rows)
     table["p holm"] = holm(table["p"].tolist())
     return table
+
+
+def changes(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
+
+    ``p holm`` is corrected over all rows: a table of changes is read for its largest.
+    """
+    tables = []
+    for metric in metrics:
+        table = contrasts(pairs, metric).assign(metric=metric)
+        for column in ("difference", "low", "high"):
+            table[f"{column} %"] = 100 * table[column] / table["second"]
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(**{"p holm": holm(table["p"].tolist())})
+
+
+def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """``changes`` as it is printed: one row a pair, one column a metric."""
+    said = table.apply(lambda row: f"{row['difference %']:+.1f} [{row['low %']:+.1f}, {row['high %']:+.1f}]", axis=1)
+    wide = table.assign(said=said, title=table["metric"].map(_title)).pivot(
+        index="pair", columns="title", values="said"
+    )
+    return wide.loc[table["pair"].unique(), [_title(metric) for metric in table["metric"].unique()]].reset_index()
 
 
 def by_strategy(
@@ -285,6 +312,34 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
 def _title(metric: str) -> str:
     name, k = metric.split("@")
     return f"{ {'recall': 'Recall', 'ndcg': 'NDCG', 'mrr': 'MRR'}[name] }@{k}"
+
+
+def saved(name: str, data: str) -> pd.DataFrame:
+    """A table as ``save`` wrote it.
+
+    Raises:
+        StudyError: it has not been made.
+    """
+    file = paths.results_of(data) / f"{name}.csv"
+    if not file.exists():
+        raise StudyError(f"{file}: not there; run the notebook that makes it with train: true")
+    return pd.read_csv(file)
+
+
+def records_behind(name: str, data: str) -> list[dict]:
+    """The records of the trials that a saved table was made from.
+
+    Raises:
+        StudyError: there is no such table, or one of its trials is lost.
+    """
+    file, store = paths.results_of(data) / f"{name}.trials.json", Store.default()
+    if not file.exists():
+        raise StudyError(f"{file}: not there; run the notebook that makes {name} on {data} first")
+    records = {key: store.record(key) for key in json.loads(file.read_text())}
+    lost = [key for key, record in records.items() if record is None]
+    if lost:
+        raise StudyError(f"{file}: trial {lost[0]} is not in the store; run the notebook that makes {name} again")
+    return list(records.values())
 
 
 def save(

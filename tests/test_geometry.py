@@ -8,7 +8,6 @@ from studylib.analysis import geometry
 from studylib.analysis.geometry import (
     centred,
     dispersion,
-    joint_projection,
     linear_cka,
     mean_cosine,
     measures,
@@ -18,6 +17,7 @@ from studylib.analysis.geometry import (
     participation_ratio,
     relational_rank,
 )
+from studylib.analysis.projection import joint_projection
 from studylib.errors import StudyError
 
 

@@ -208,7 +208,7 @@ def measures(
     Rows are at unit length. Cosines across spaces are taken at ``width`` (default: the narrowest space's), all else at
     the spaces' own widths.
     """
-    common = _common(spaces, width)
+    common = common_width(spaces, width)
     rng = np.random.default_rng(seed)
     noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
     singles, pairs = [], []
@@ -232,6 +232,30 @@ def measures(
     return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
 
 
+def closer(
+    spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10, resamples: int = 200
+) -> pd.DataFrame:
+    """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
+
+    Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
+    bootstrap interval over items (the same items for both), ``low`` and ``high``.
+    """
+    x, one, other = (unit(spaces[name], name) for name in (to, first, second))
+    rng = np.random.default_rng(seed)
+    alignment = [linear_cka(x, one), linear_cka(x, other)]
+    draws = [rng.integers(0, len(x), len(x)) for _ in range(resamples)]
+    differences = [linear_cka(x[draw], other[draw]) - linear_cka(x[draw], one[draw]) for draw in draws]
+    rows = [("linear CKA", *alignment, *np.quantile(differences, [0.025, 0.975]))]
+    for name, values in (
+        (f"mutual kNN, k = {k}", [mutual_knn(x, y, k) for y in (one, other)]),
+        ("relational reciprocal rank", [1 / relational_rank(x, y, seed=seed) for y in (one, other)]),
+    ):
+        rows.append((name, *map(np.mean, values), *bootstrap_interval(values[1] - values[0], seed)))
+    table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high"])
+    table.insert(3, "difference", table[second] - table[first])
+    return table
+
+
 def _of_one(x: Space) -> dict[str, float]:
     x = unit(x)
     return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
@@ -253,7 +277,7 @@ def _of_two(x: Space, y: Space, near: Space, far: Space, k: int, seed: int) -> d
     }
 
 
-def _common(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
+def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
     """Every space at one width: ``width``, or that of the narrowest."""
     if not spaces:
         raise StudyError("spaces: none given; name one with its embeddings")
@@ -265,47 +289,3 @@ def _common(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
     if width is not None and not 1 <= width <= narrowest:
         raise StudyError(f"width {width}: take 1 to {narrowest}, the narrowest space's; a projection adds no dimension")
     return {name: project(x, width or narrowest) for name, x in spaces.items()}
-
-
-# -- a picture -------------------------------------------------------------------------------------------------
-
-
-def joint_projection(
-    spaces: dict[str, Space],
-    method: str = "umap",
-    seed: int = 0,
-    sample: int | None = None,
-    width: int | None = None,
-    centre: bool = False,
-) -> pd.DataFrame:
-    """All spaces in one plane, as in 000's Figure 1: columns ``space``, ``item``, ``x``, ``y``.
-
-    Args:
-        method: "umap" (000 does not say what it used), or "pca", which is linear and keeps distances honest.
-        sample: so many items, drawn from ``seed``; the same ones of every space.
-        width: the common width (default: the narrowest space's).
-        centre: take the modality gap out first.
-
-    A picture shows clusters that are there and some that are not: read it beside ``measures``.
-    """
-    common = _common(spaces, width)
-    items = np.arange(len(next(iter(common.values()))))
-    if sample is not None and sample < len(items):
-        items = np.sort(np.random.default_rng(seed).choice(items, sample, replace=False))
-    if len(items) < 5 or min(x.shape[1] for x in common.values()) < 2:
-        raise StudyError("joint projection: a plane needs five items and a width of two or more")
-    stacked = np.concatenate([(centred(x) if centre else unit(x))[items] for x in common.values()])
-    if method == "umap":
-        from umap import UMAP  # seconds of compilation that nothing else here needs
-
-        near = min(15, len(stacked) - 1)
-        plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
-    elif method == "pca":
-        stacked -= stacked.mean(0)
-        left, values, right = np.linalg.svd(stacked, full_matrices=False)
-        largest = right[np.arange(2), np.abs(right[:2]).argmax(1)]
-        plane = left[:, :2] * values[:2] * np.sign(largest)  # else the sign would depend on the LAPACK used
-    else:
-        raise StudyError(f'method "{method}": take "umap" or "pca"')
-    names = np.repeat(list(common), len(items))
-    return pd.DataFrame({"space": names, "item": np.tile(items, len(common)), "x": plane[:, 0], "y": plane[:, 1]})

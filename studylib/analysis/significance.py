@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 PERMUTATIONS = 10_000
 RESAMPLES = 10_000
@@ -73,6 +74,34 @@ def bootstrap_interval(
     draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
     low, high = np.quantile(draws @ distinct / len(values), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Do groups (encoders) differ by more than their members (seeds) do? All NaN where no group has two members.
+
+    Returns:
+        ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed. ``F``, ``p``:
+        one-way analysis of variance. ``least difference``: the smallest of two groups' means that a t test at 5 % with
+        so many seeds finds in 80 % of cases; a large p excludes only what is larger than that.
+
+    >>> found = between_groups([[0.10, 0.12], [0.11, 0.13]])
+    >>> {name: round(value, 4) for name, value in found.items()}  # doctest: +NORMALIZE_WHITESPACE
+    {'sd of means': 0.0071, 'sd by seeds alone': 0.01, 'F': 0.5, 'p': 0.5528, 'least difference': 0.0759}
+    """
+    if min(map(len, groups)) < 2:
+        return dict.fromkeys(("sd of means", "sd by seeds alone", "F", "p", "least difference"), float("nan"))
+    seeds = len(groups[0])
+    free = sum(map(len, groups)) - len(groups)
+    within = np.sqrt(sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups) / free)
+    test = stats.f_oneway(*groups)
+    needed = stats.t.ppf(0.975, free) + stats.t.ppf(0.8, free)
+    return {
+        "sd of means": float(np.std([np.mean(group) for group in groups], ddof=1)),
+        "sd by seeds alone": float(within / np.sqrt(seeds)),
+        "F": float(test.statistic),
+        "p": float(test.pvalue),
+        "least difference": float(needed * within * np.sqrt(2 / seeds)),
+    }
 
 
 def holm(p: Sequence[float]) -> list[float]:
