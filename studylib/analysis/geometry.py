@@ -117,6 +117,9 @@ def linear_cka(x: Space, y: Space) -> float:
     """
     _paired(x, y)
     x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))
+    if len(x) < max(x.shape[1], y.shape[1]):  # the same number from items x items products
+        x, y = x @ x.T, y @ y.T
+        return float((x * y).sum() / (np.linalg.norm(x) * np.linalg.norm(y)))
     return float(np.square(y.T @ x).sum() / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 
 
