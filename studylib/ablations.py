@@ -45,7 +45,7 @@ COLLISIONS = {
     "sinkhorn": Choice("Sinkhorn on the last level", {"collisions": "sinkhorn"}),
 }
 
-# 002, Tables 4, 5, 6, 8; one pass, exact scoring, both ways, history and size are the study's own rows.
+# 002, Tables 4, 5, 6, 8; one pass, positions, exact scoring, both ways, history and size are the study's own rows.
 GENERATORS = {
     "base": Choice("encoder-decoder, one pass, tree search"),
     "user-tokens-2000": Choice("2,000 user tokens", generator={"user_tokens": 2000}),
@@ -53,7 +53,9 @@ GENERATORS = {
     "decoder-only": Choice("decoder only", generator={"architecture": "decoder-only"}),
     "no-augmentation": Choice("last item the only target", generator={"augmentation": "none"}),
     "both-ways": Choice("sequences read both ways", generator={"augmentation": "both-ways"}),
-    "windows": Choice("sliding windows", generator={"training": "windows"}),
+    "one-way": Choice("sequences read forwards only", generator={"augmentation": "every"}),
+    "no-cross-positions": Choice("no positions in cross-attention", generator={"cross_positions": "none"}),
+    "windows": Choice("sliding windows", generator={"training": "windows", "cross_positions": "none"}),
     "free": Choice("free search", generator={"search": "free"}),
     "exact": Choice("every item scored", generator={"search": "exact"}),
     "history-5": Choice("history of 5 items", generator={"history": 5}),

@@ -36,7 +36,7 @@ class TokenizerSettings(Settings):
 
 
 class TigerSettings(Settings):
-    """The generator and its training; the defaults are the ``cpu`` budget."""
+    """The generator and its training. See BUDGETS: a default here is what trials had that do not name the setting."""
 
     name: Literal["tiger"] = "tiger"
     d_model: int = Field(96, ge=4, le=16384)
@@ -144,9 +144,10 @@ GeneratorSettings = Annotated[
 BUDGETS: dict[str, TigerSettings] = {
     "smoke": TigerSettings(
         d_model=32, d_ff=64, encoder_layers=1, decoder_layers=1, heads=2, d_head=16, epochs=4, lr=5e-3,
-        validation_users=200,
+        validation_users=200, cross_positions="items",
     ),
-    "cpu": TigerSettings(),
+    # One pass makes the encoder causal, and then the decoder needs positions of its own (studylib/models/tiger.py).
+    "cpu": TigerSettings(cross_positions="items"),
     # 002, section 4 Setup: 4 + 4 layers, 6 heads, 128 / 1024, Adam 5e-4, weight decay 1e-6, batch 256, sliding windows,
     # early stopping after 10 validations; 000, section 4.1.2: history 50, beam 20. d_head 64 is TIGER's (T5's default).
     "paper": TigerSettings(
@@ -229,7 +230,10 @@ def trial(**settings) -> Trial:
     if generator.get("name", "tiger") == "tiger":
         if budget not in BUDGETS:
             raise StudyError(f"budget: {shown(budget)} is none of {', '.join(BUDGETS)}; choose one of them")
-        settings["generator"] = BUDGETS[budget].model_dump() | generator
+        of_budget = BUDGETS[budget].model_dump()
+        if generator.get("architecture") == "decoder-only":  # it has no cross-attention to give positions to
+            of_budget.pop("cross_positions", None)
+        settings["generator"] = of_budget | generator
     # Settings that nothing would read are put to one value, so that a trial has one description only.
     if features == "none" or all(name.startswith("index:") for name in features.split("+")):
         settings["tokenizer"] = TokenizerSettings(name="none")
