@@ -80,8 +80,18 @@ LATE = {
     "aligned": Choice("aligned only", fusion="late", aligned=True),
 }
 
+# 001, Table 3a: a history carries every modality, one is written; without one of the three things that 001 adds.
+_MSCGREC = {"softmax": "tree", "positions": "two-part"}
+MSCGREC = {
+    "full": Choice("MSCGRec", generator=_MSCGREC, fusion="stacked"),
+    "t5-positions": Choice("MSCGRec, T5's positions", generator=_MSCGREC | {"positions": "t5"}, fusion="stacked"),
+    "unconstrained": Choice("MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "level"}, fusion="stacked"),
+    "masked": Choice("MSCGRec, masked", generator=_MSCGREC | {"masking": 0.75}, fusion="stacked"),
+}
+
 TABLES = {
     "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,
+    "mscgrec": MSCGREC,
 }  # fmt: skip
 
 

@@ -57,6 +57,10 @@ class Parameters(Settings):
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
+    modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
+    target: str = "collaborative"
+    mscgrec: tuple[str, ...] = ("full", "t5-positions", "unconstrained", "masked")
+    letter: str = "minilm"
     lines: int = Field(60, ge=0, le=10_000)
     alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
     jobs: int = Field(0, ge=0)
@@ -70,7 +74,7 @@ class Parameters(Settings):
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
         return value
 
-    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages")
+    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages", "mscgrec")
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         choices(info.field_name, value)
@@ -96,6 +100,8 @@ class Parameters(Settings):
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
         """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``."""
         aligned, more = self.alignment if choice.aligned else {}, {}
+        if choice.fusion == "stacked":
+            more["target"] = self.target
         if "collaborative" in features.split("+") or choice.tokenizer.get("name") == "letter":
             more["collaborative"] = {"name": "sasrec", **self.baselines.get("sasrec", {})}  # the same as the baseline
         return [
@@ -129,6 +135,11 @@ class Parameters(Settings):
     def alone(self) -> dict[str, list[Trial]]:
         """The rows of each text and of the image by themselves."""
         return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
+
+    def stacked(self) -> dict[str, list[Trial]]:
+        """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""
+        rows = choices("mscgrec", self.mscgrec).values()
+        return {choice.label: self.content("+".join(self.modalities), choice) for choice in rows}
 
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
         """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``early`` says."""

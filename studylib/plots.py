@@ -204,6 +204,20 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+def values(table: pd.DataFrame, axis: Axes) -> Axes:
+    """Shapley values with their intervals over users, one bar a modality."""
+    rows = table.iloc[::-1]
+    spread = np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
+    axis.barh(
+        rows["modality"], rows["value"], xerr=spread, color="#0072B2", edgecolor="#333333", height=0.6,
+        error_kw={"elinewidth": 1, "capsize": 3},
+    )  # fmt: skip
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.set_xlabel("Shapley value, Recall@10 (95 % over users)")
+    axis.grid(axis="y", visible=False)
+    return axis
+
+
 def relations(table: pd.DataFrame, axis: Axes) -> Axes:
     """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band."""
     places = np.arange(len(table))[::-1]

@@ -285,6 +285,14 @@ def findings(table: pd.DataFrame, metric: str = "recall@10") -> list[str]:
     return lines
 
 
+def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row a group, its metrics' means over seeds; any that ``Ranks.means`` has."""
+    return pd.DataFrame(
+        {"method": name} | {metric: np.mean([record["metrics"][metric] for record in group]) for metric in metrics}
+        for name, group in groups.items()
+    )
+
+
 def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     """The table as it is printed: mean ± sd, four decimals, the interval in brackets."""
 

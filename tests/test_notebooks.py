@@ -21,7 +21,8 @@ SMALLEST = {
     "encoders": ["minilm"], "shapes": ["3x32", "2x32"], "collisions": ["dedup", "none"], "generators": ["base", "free"],
     "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
     "alignment": {"alignment": 3}, "resized": ["pixels"], "pages": ["1024", "256:varied"],
-    "readers": ["pixels", "random-crnn"],
+    "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
+    "mscgrec": ["full", "masked"],
 }  # fmt: skip
 READS = {"06b_why_it_helps": "02_unimodal"}  # what must have run before
 
