@@ -68,6 +68,7 @@ class TigerSettings(Settings):
     alignment_lr: float = later(1e-4, gt=0, le=10)  # 000, section 4.1.2: 2,000 steps at 1e-4
     positions: Literal["t5", "two-part"] = later("t5")  # two-part: across items and within one (001, section 3.3)
     cross_positions: Literal["none", "items"] = later("none")  # the decoder's bias by how many items back
+    temperature: float = later(1.0, gt=0, le=100)  # of the softmax in the loss: LETTER's ranking-guided one is below 1
     masking: float = later(0.0, ge=0, le=1)  # share of a history's items that lose one modality in training (001: 0.75)
     # For GPUs; on a CPU the first two are left alone (see studylib/accelerate.py).
     precision: Literal["fp32", "bf16", "fp16"] = later("fp32")

@@ -182,12 +182,15 @@ def build(settings: TigerSettings, ids: SemanticIds, seed: int) -> Generator:
     if settings.architecture == "decoder-only":
         if ids.target is not None:
             raise StudyError("a decoder-only generator writes all that it reads: set architecture to encoder-decoder")
-        return DecoderOnly(ids.sizes, size, settings.dropout, settings.softmax, settings.user_tokens)
-    return Tiger(
-        ids.sizes, size, settings.training == "one-pass", settings.dropout, settings.softmax, settings.user_tokens,
-        ids.target, settings.positions, ids.parts if settings.masking else (), settings.masking,
-        settings.cross_positions,
-    )  # fmt: skip
+        model = DecoderOnly(ids.sizes, size, settings.dropout, settings.softmax, settings.user_tokens)
+    else:
+        model = Tiger(
+            ids.sizes, size, settings.training == "one-pass", settings.dropout, settings.softmax, settings.user_tokens,
+            ids.target, settings.positions, ids.parts if settings.masking else (), settings.masking,
+            settings.cross_positions,
+        )  # fmt: skip
+    model.temperature = settings.temperature
+    return model
 
 
 def learning_rate(settings: TigerSettings, step: int, steps: int) -> float:

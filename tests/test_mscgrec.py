@@ -1,5 +1,7 @@
 """Softmax over the tree, two-part positions, and masked modalities, each against a literal computation (001)."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,32 @@ def test_search_and_exact_scoring_normalise_over_the_tree(ids):
         torch.testing.assert_close(
             found.scores[user][kept], exact[user][found.leaves[user][kept]], rtol=1e-5, atol=1e-5
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("softmax", ["level", "vocabulary", "tree"])
+def test_temperature_sharpens_the_loss_and_nothing_else(softmax):
+    """LETTER's ranking-guided generation loss, literally: logits over temperature in the loss, not in the search."""
+    torch.manual_seed(0)
+    settings = TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, softmax=softmax, dropout=0.0, temperature=0.5)
+    model, codes = training.build(settings, IDS, 0).eval(), torch.as_tensor(IDS.codes)
+    hidden, targets = torch.randn(4, 3, 16), codes[:4]
+    followers = TensorTree(IDS.tree).followers(targets) if softmax == "tree" else None
+    found, expected = model.loss(hidden, targets, followers=followers), 0.0
+    for row, target in zip(hidden, targets.tolist(), strict=True):
+        for level, code in enumerate(target):
+            if softmax == "vocabulary":
+                logits, right = model.head(row[level]), code + int(model.offsets[level])
+            else:
+                logits, right = model.logits(row[level], level), code
+            allowed = range(len(logits))
+            if softmax == "tree":
+                allowed = {own[level] for own in IDS.codes.tolist() if own[:level] == target[:level]}
+            total = sum(math.exp(float(logits[one]) / 0.5) for one in allowed)
+            expected -= math.log(math.exp(float(logits[right]) / 0.5) / total) / 3
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    plain = training.build(settings.model_copy(update={"temperature": 1.0}), IDS, 0)
+    assert torch.equal(model.log_probabilities(hidden[:, 0], 0), plain.log_probabilities(hidden[:, 0], 0))
 
 
 def test_other_softmaxes_are_not_touched_by_the_tree():

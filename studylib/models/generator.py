@@ -26,7 +26,12 @@ class Generator(nn.Module):
         softmax: ``"level"``, one softmax over a level's own codes; ``"vocabulary"``, one over all tokens (T5's); or
             ``"tree"``, one over the codes that may follow in the prefix tree (001, Eq. 6).
         target: the levels that are written, all of them by default; a history is read with all its levels.
+
+    ``temperature`` divides the logits in the loss, and only there: the ranking-guided generation loss of LETTER (Wang et
+    al., 2024). Below 1 it weighs the codes that come close to the right one more than those that are far behind.
     """
+
+    temperature = 1.0
 
     def __init__(self, levels: Sequence[int], d_model: int, softmax: str, target: Sequence[int] | None = None):
         super().__init__()
@@ -107,10 +112,13 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Sum over targets of the mean over ``levels`` (those that are written, by default) of -log p(code).
 
+        p is taken at ``temperature``.
+
         ``followers``: for the softmax ``"tree"``, at each level the codes [target, child] that may follow each target's
         prefix, and which of them there are (``TensorTree.followers``).
         """
         total, levels = hidden.new_zeros(()), self.target if levels is None else levels
+        hidden = hidden / self.temperature  # logits are linear in it
         for place, level in enumerate(levels):
             if self.softmax == "vocabulary":
                 logits, code = self.head(hidden[:, place]), targets[:, place] + self.offsets[level]
