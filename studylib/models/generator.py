@@ -27,8 +27,8 @@ class Generator(nn.Module):
             ``"tree"``, one over the codes that may follow in the prefix tree (001, Eq. 6).
         target: the levels that are written, all of them by default; a history is read with all its levels.
 
-    ``temperature`` divides the logits in the loss, and only there: the ranking-guided generation loss of LETTER (Wang et
-    al., 2024). Below 1 it weighs the codes that come close to the right one more than those that are far behind.
+    ``temperature`` divides the logits in the loss, and only there: the ranking-guided generation loss of LETTER (Wang
+    et al., 2024). Below 1 it weighs the codes that come close to the right one more than those that are far behind.
     """
 
     temperature = 1.0
