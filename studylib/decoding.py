@@ -1,6 +1,6 @@
 """From a history to items: search along the prefix tree, free search, and exact scoring of every item."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,7 @@ def beam_search(
     constrained: bool = True,
     users: Int[Tensor, " users"] | None = None,
     missing: Sequence[int] = (),
+    watch: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> tuple[Found, Found | None]:
     """Deterministic beam search for the next item's codes.
 
@@ -81,6 +82,8 @@ def beam_search(
             at the end (002, Table 8).
         users: the users' tokens, for a generator that has some.
         missing: modalities that no item of the histories has, for a generator with mask tokens.
+        watch: is told, after each level but the last, how many levels are written, the tree's nodes that the kept
+            beams stand at, and their scores, each [users, beams].
 
     Returns:
         What was found, and what is found with the seen items left out. The two share every level but the last, so
@@ -113,6 +116,8 @@ def beam_search(
         parent = best // candidate.shape[-1]
         nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
         nodes = torch.where(scores > NEVER, nodes, -1)
+        if watch is not None:
+            watch(level + 1, nodes, scores)
         tokens = code + model.offsets[model.target[level]]
         past = [tuple(_reorder(part, parent, rows) for part in layer) for layer in past]
     raise AssertionError("a Semantic ID has at least one level")

@@ -57,6 +57,9 @@ class Parameters(Settings):
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
+    encoder: str = "ppocr-v6"
+    item: int = Field(0, ge=0)
+    user: int = Field(0, ge=0)
     modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = ("full", "t5-positions", "unconstrained", "masked")

@@ -17,7 +17,6 @@ from studylib import paths
 from studylib.files import write_bytes
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
-from studylib.render import RenderedPage
 
 STYLE = "studylib.study"
 
@@ -307,39 +306,6 @@ def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:
     axis.set_xlabel("share of an item's tokens (mean over items)")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return axis
-
-
-MARKS = {"numeral": "#9ecae9", "unit": "#fdd49e", "separator": "#dddddd", "abbreviation": "#efbedd"}
-
-
-def description(
-    text: str, spans: Sequence[tuple[int, int, str]], axis: Axes, columns: int = 104, lines: int = 9
-) -> Axes:
-    """A text with its attribute-like tokens marked in colour (000's Figure 6 shows the texts bare)."""
-    row, column = 0, 0
-    for start, end, kind in spans:
-        token = text[start:end].replace("$", r"\$")
-        if column and column + end - start > columns:
-            row, column = row + 1, 0
-        if row == lines:
-            axis.text(0, -row, "…", family="DejaVu Sans Mono", fontsize=7, va="top")
-            break
-        box = {"boxstyle": "square,pad=0.12", "facecolor": MARKS[kind], "edgecolor": "none"} if kind in MARKS else None
-        axis.text(column, -row, token, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box)
-        column += end - start + 1
-    axis.set(xlim=(0, columns), ylim=(-lines - 0.5, 0.5))
-    axis.axis("off")
-    return axis
-
-
-def page(drawn: RenderedPage, axis: Axes, share: float = 0.35) -> Axes:
-    """The upper ``share`` of a drawn page, its pixels unsmoothed."""
-    pixels = np.asarray(drawn.image)
-    axis.imshow(pixels[: round(share * len(pixels))], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(True)
     return axis
 
 

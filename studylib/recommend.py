@@ -4,9 +4,11 @@ import json
 
 from studylib import paths
 from studylib.checkpoints import Damaged
-from studylib.data import load
+from studylib.config import Trial
+from studylib.data import Dataset, load
 from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
+from studylib.evaluation import Searcher
 from studylib.store import Store, work_folder
 from studylib.trials import key_of, parse_trial
 
@@ -32,7 +34,7 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
         raise StudyError(f"{key}: made from other data than {data.source or data.name} holds now; run the trial again")
     if user is not None and user not in data.users:
         raise StudyError(f"{trial.data}: no user {user!r}; users are named like {', '.join(data.users[:3])}")
-    searcher = _weights(trial, data, key)
+    searcher = with_weights(trial, data, key)
     number = data.users.index(user) if user is not None else 0
     history = data.test.histories[number]
     print(f"history of user {data.users[number]} ({data.name}), oldest first:")
@@ -44,7 +46,7 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
         print(f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}")
 
 
-def _weights(trial, data, key: str):
+def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
     """The trained generator, trained again if its weights are lost or damaged."""
     from studylib.trial import trained
 

@@ -192,6 +192,29 @@ class PrefixTree:
         """Items per leaf."""
         return np.diff(self.group_first)
 
+    def prefix(self, depth: int, node: int) -> tuple[int, ...]:
+        """The codes from the root to a node of this depth.
+
+        >>> PrefixTree.build(np.array([[0, 1], [0, 0], [1, 0]])).prefix(2, 1)
+        (0, 1)
+        """
+        codes = []
+        for level in reversed(range(depth)):
+            codes.append(int(self.code[level][node]))
+            node = int(np.searchsorted(self.first[level], node, side="right")) - 1
+        return tuple(reversed(codes))
+
+    def below(self, depth: int, node: int) -> np.ndarray:
+        """The items whose IDs begin with the prefix of a node of this depth.
+
+        >>> PrefixTree.build(np.array([[0, 1], [0, 0], [1, 0]])).below(1, 0)
+        array([0, 1])
+        """
+        start, end = node, node + 1
+        for first in self.first[depth:]:
+            start, end = first[start], first[end]
+        return np.sort(self.items[self.group_first[start] : self.group_first[end]])
+
     def group(self, leaf: int) -> np.ndarray:
         """The items of a leaf, in ascending order."""
         return np.sort(self.items[self.group_first[leaf] : self.group_first[leaf + 1]])
