@@ -238,6 +238,29 @@ def relations(table: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+VERDICTS = {  # colour, marker: they differ in grey too
+    "reproduced": ("#009E73", "o"), "contradicted": ("#D55E00", "s"), "undecided": ("#999999", "D"),
+}  # fmt: skip
+
+
+def claims(details: pd.DataFrame, axis: Axes) -> Axes:
+    """Every claim's effect and interval on every data set, by verdict; from ``claims.ledger``."""
+    rows = details[details["missing"] == ""].iloc[::-1].reset_index(drop=True)
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    for verdict, (colour, marker) in VERDICTS.items():
+        own = rows[rows["verdict"] == verdict]
+        spread = np.clip([own["value"] - own["low"], own["high"] - own["value"]], 0, None)
+        axis.errorbar(
+            own["value"], own.index, xerr=spread, fmt=marker, color=colour, capsize=2, markersize=5, label=verdict
+        )
+    axis.set_yticks(rows.index, rows["claim"] + ", " + rows["data"])
+    axis.set_ylim(-0.6, max(len(rows), 1) - 0.4)
+    axis.set_xlabel("effect, with its 95 % interval")
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
 def joint_projection(points: pd.DataFrame, axis: Axes, lines: int) -> Axes:
     """Points of every space, one marker each, and lines between the points of some items, evenly chosen."""
     items = np.sort(points["item"].unique())

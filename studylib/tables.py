@@ -334,8 +334,8 @@ def saved(name: str, data: str) -> pd.DataFrame:
     return pd.read_csv(file)
 
 
-def records_behind(name: str, data: str) -> list[dict]:
-    """The records of the trials that a saved table was made from.
+def records_behind(name: str, data: str) -> dict[str, list[dict]]:
+    """The records of the trials that a saved table was made from, by its rows.
 
     Raises:
         StudyError: there is no such table, or one of its trials is lost.
@@ -343,11 +343,13 @@ def records_behind(name: str, data: str) -> list[dict]:
     file, store = paths.results_of(data) / f"{name}.trials.json", Store.default()
     if not file.exists():
         raise StudyError(f"{file}: not there; run the notebook that makes {name} on {data} first")
-    records = {key: store.record(key) for key in json.loads(file.read_text())}
-    lost = [key for key, record in records.items() if record is None]
-    if lost:
-        raise StudyError(f"{file}: trial {lost[0]} is not in the store; run the notebook that makes {name} again")
-    return list(records.values())
+    groups = {}
+    for row, keys in json.loads(file.read_text()).items():
+        groups[row] = [store.record(key) for key in keys]
+        if None in groups[row]:
+            lost = keys[groups[row].index(None)]
+            raise StudyError(f"{file}: trial {lost} is not in the store; run the notebook that makes {name} again")
+    return groups
 
 
 def save(
@@ -359,8 +361,8 @@ def save(
 ) -> Path:
     """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder.
 
-    The keys of the trials that it was made from (``records``, or groups of them) go to <name>.trials.json: what no such
-    list names may be removed.
+    The keys of the trials that it was made from (``records``, or groups of them by row) go to <name>.trials.json, by
+    row: what no such list names may be removed.
     """
     folder = paths.results_of(data)
     printed = table if printed is None else printed
@@ -368,8 +370,8 @@ def save(
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
     latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     write_bytes(folder / f"{name}.tex", latex.to_latex(hrules=True).encode())
-    if isinstance(records, dict):
-        records = [record for group in records.values() for record in group]
-    if records:
-        write_json(folder / f"{name}.trials.json", sorted({record["key"] for record in records}))
+    groups = records if isinstance(records, dict) else by_method(records)
+    if groups:
+        keys = {row: sorted(record["key"] for record in group) for row, group in groups.items()}
+        write_json(folder / f"{name}.trials.json", keys)
     return folder

@@ -103,7 +103,7 @@ def _fits(file: Path, sidecar: Path) -> bool:
 
 
 def used_by_tables() -> dict[Path, set[str]]:
-    """Per table's list of trials the keys in it.
+    """Per table's list of trials, by row, the keys in it.
 
     Raises:
         StudyError: a list that cannot be read.
@@ -111,9 +111,9 @@ def used_by_tables() -> dict[Path, set[str]]:
     found = {}
     for file in sorted(paths.results_root().glob("*/*.trials.json")):
         try:
-            keys = json.loads(file.read_text(encoding="utf-8"))
-            found[file] = {key for key in keys if KEY.fullmatch(key)}
-        except (ValueError, TypeError) as error:
+            rows = json.loads(file.read_text(encoding="utf-8"))
+            found[file] = {key for keys in rows.values() for key in keys if KEY.fullmatch(key)}
+        except (ValueError, TypeError, AttributeError) as error:
             raise StudyError(f"{file}: no list of trial keys ({error}); run its notebook again") from None
     return found
 

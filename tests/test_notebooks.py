@@ -68,9 +68,9 @@ def test_every_notebook_runs_at_the_smallest_scale(file, folders):
     book = nbformat.read(done, as_version=4)
     assert all(cell.execution_count for cell in book.cells if cell.cell_type == "code")
     assert not list((folders / "executed").glob("*.partial.ipynb"))
-    assert list((folders / "results" / "planted").glob("*.csv"))
-    assert list((folders / "figures" / "planted").glob("*.png"))
-    drawn = {figure: figure.read_bytes() for figure in (folders / "figures" / "planted").iterdir()}
+    assert list((folders / "results").glob("*/*.csv"))
+    assert list((folders / "figures").glob("*/*.png"))
+    drawn = {figure: figure.read_bytes() for figure in (folders / "figures").glob("*/*")}
     shutil.rmtree(folders / "figures")
     notebook.execute(file, SMALLEST | {"train": False}, folders / "executed")
     assert all(figure.read_bytes() == content for figure, content in drawn.items())
@@ -118,7 +118,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, tmp_path):
     with pytest.raises(StudyError) as error:
-        notebook.execute(NOTEBOOKS[1], given, tmp_path)
+        notebook.execute(NOTEBOOKS[0].with_stem("02_unimodal"), given, tmp_path)
     assert complaint in str(error.value)
     assert not list(tmp_path.iterdir())
 

@@ -27,7 +27,7 @@ from tests.test_trials import quick
 def finished(folders) -> dict:
     """One finished generator's trial and one baseline's, both used by a table."""
     records = run([quick(), trial(data="Toy", generator={"name": "item-knn"})])
-    write_json(paths.results_of("Toy") / "table_2.trials.json", [record["key"] for record in records])
+    write_json(paths.results_of("Toy") / "table_2.trials.json", {"row": [record["key"] for record in records]})
     return records[0]
 
 
@@ -183,7 +183,7 @@ def test_a_table_names_its_trials(finished, folders):
     import pandas as pd
 
     tables.save(pd.DataFrame({"a": [1]}), "t", "Toy", records=[finished])
-    assert json.loads((paths.results_of("Toy") / "t.trials.json").read_text()) == [finished["key"]]
+    assert json.loads((paths.results_of("Toy") / "t.trials.json").read_text()) == {"features:circle": [finished["key"]]}
     (paths.results_of("Toy") / "t.trials.json").write_text("{")
     with pytest.raises(StudyError, match=r"t\.trials\.json: no list of trial keys"):
         upkeep.used_by_tables()
