@@ -7,7 +7,7 @@ PARAMS ?= params/planted.yaml
 # One thread a process: trials run side by side, and results do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: study test figures smoke lint install lab clean
+.PHONY: study test figures site smoke lint install lab browser clean
 
 study: install
 	$(BIN)/study run $(NOTEBOOKS) $(PARAMS)
@@ -16,6 +16,10 @@ study: install
 figures: install
 	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false
+
+# Everything as one static site; open build/site/index.html.
+site: figures
+	$(BIN)/study site build/site
 
 # The study at its smallest scale, into a folder of its own.
 smoke: install
@@ -32,7 +36,12 @@ lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify $(NOTEBOOKS)
 
 lab: install
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(LAB)
+
+# JupyterLab, the tour's widgets and the site in a real browser; needs Chromium (apt-get install chromium).
+browser: install
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -q tests/browser.py
 
 install: $(VENV)/.installed
 

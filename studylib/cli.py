@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _Parser(prog="study", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
-        _check, _convert, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _bench, _selftest,
+        _check, _convert, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _bench, _selftest, _site,
     ):  # fmt: skip
         add(commands)
     try:
@@ -249,6 +249,20 @@ def _recommend(commands) -> None:
         from studylib.recommend import recommend
 
         recommend(options.key, options.user, options.count, options.seen)
+
+    parser.set_defaults(do=do)
+
+
+def _site(commands) -> None:
+    parser = commands.add_parser(
+        "site", help="build a static site of executed notebooks, figures, ledger and documents"
+    )
+    parser.add_argument("folder", type=Path, help="made anew; open index.html in it")
+
+    def do(options):
+        from studylib.site import build
+
+        print(f"{len(build(options.folder))} pages: {options.folder / 'index.html'}")
 
     parser.set_defaults(do=do)
 

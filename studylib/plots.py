@@ -1,8 +1,8 @@
 """Figures, drawn from tables; every function takes and returns an axis."""
 
 import io
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,14 +21,42 @@ from studylib.metrics import validated
 STYLE = "studylib.study"
 
 
-def save_figure(figure: Figure, name: str, data: str) -> Path:
-    """Write figures/<data>/<name>.png and .pdf: the same bytes from the same figure. Returns the folder."""
-    folder = paths.figures_of(data)
-    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+def save_figure(figure: Figure, name: str, data: str) -> None:
+    """Write figures/<data>/<name>.png and .pdf: the same bytes from the same figure.
+
+    Each carries its description, for those who cannot see it.
+    """
+    folder, said = paths.figures_of(data), describe(figure)
+    kinds = (
+        ("png", {"Software": None, "Description": said}),
+        ("pdf", {"CreationDate": None, "Producer": None, "Subject": said}),
+    )
+    for suffix, metadata in kinds:
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata=metadata)
         write_bytes(folder / f"{name}.{suffix}", content.getvalue())
-    return folder
+
+
+def describe(figure: Figure) -> str:
+    """What a figure shows, in words: of each of its axes the title, what is measured, the rows and the legend."""
+    said = []
+    for axis in figure.axes:
+        title = " ".join(filter(None, (axis.get_title(loc) for loc in ("left", "center", "right"))))
+        words = [f"Figure: {title}." if title else ""]
+        for name, label, ticks in (
+            ("horizontally", axis.get_xlabel(), axis.get_xticklabels()),
+            ("vertically", axis.get_ylabel(), axis.get_yticklabels()),
+        ):
+            rows = [tick.get_text() for tick in ticks if re.search("[A-Za-z]", tick.get_text())]
+            if label:
+                words.append(f"{name.capitalize()}: {label}.")
+            if rows:
+                words.append(f"{name.capitalize()} one after the other: {', '.join(rows)}.")
+        legend = axis.get_legend()
+        if legend is not None:
+            words.append(f"Shown: {', '.join(text.get_text() for text in legend.get_texts())}.")
+        said.append(" ".join(filter(None, words)))
+    return " ".join(" ".join(filter(None, said)).replace("\n", " ").split())
 
 
 def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:

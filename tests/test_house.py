@@ -27,6 +27,13 @@ def test_environment_yml_is_a_door_to_pyproject():
     assert sorted(re.split(r"[=<>]", entry)[0] for entry in others) == ["pip", "python"]
 
 
+def test_every_package_is_installed():
+    """A package that the list forgets is there in a checkout, and missing for whoever installs the project."""
+    listed = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {file.parent.relative_to(paths.ROOT) for file in (paths.ROOT / "studylib").rglob("__init__.py")}
+    assert sorted(".".join(folder.parts) for folder in there) == listed
+
+
 def test_constraints_fit_the_dependencies():
     lines = (paths.ROOT / "constraints.txt").read_text().splitlines()
     pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines if "==" in line}
