@@ -19,16 +19,21 @@ class _Parser(argparse.ArgumentParser):
         raise StudyError(f"{message}; see '{self.prog} --help'")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; bad input prints one line and returns 2."""
-    parser = _Parser(prog="study", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Of all subcommands."""
+    found = _Parser(prog="study", description=__doc__.splitlines()[0])
+    commands = found.add_subparsers(dest="command", required=True)
     for add in (
         _check, _convert, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _bench, _selftest, _site,
     ):  # fmt: skip
         add(commands)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; bad input prints one line and returns 2."""
     try:
-        options = parser.parse_args(arguments)
+        options = parser().parse_args(arguments)
         return options.do(options) or 0
     except StudyError as error:
         print(f"study: error: {error}", file=sys.stderr)

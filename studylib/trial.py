@@ -220,7 +220,8 @@ def tokenizer_report(ids: SemanticIds) -> dict:
     if not ids.report:
         return {}
     *steps, collisions = ids.report
-    return {"tokenizer": {"steps": {name: [row[name] for row in steps] for name in steps[0]}, "collisions": collisions}}
+    columns = {name: [row[name] for row in steps] for name in (steps[0] if steps else ())}
+    return {"tokenizer": {"steps": columns, "collisions": collisions}}
 
 
 @contextmanager
