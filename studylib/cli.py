@@ -274,7 +274,7 @@ def _site(commands) -> None:
 
 def _bench(commands) -> None:
     parser = commands.add_parser("bench", help="measure speed on one thread, in CPU seconds")
-    parser.add_argument("what", choices=("train", "decode", "fused", "tokenize", "render", "encode", "runner"))
+    parser.add_argument("what", choices=("train", "decode", "fused", "tree", "tokenize", "render", "encode", "runner"))
     parser.add_argument("--data-set", default="planted", help="a folder, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("--index", type=Path, help="a Semantic-ID index; by default random IDs of 4 levels of 256")
     parser.add_argument("--seconds", type=float, default=60, help="bound of the whole run (default 60)")

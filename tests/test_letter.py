@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib.bench import text_like
+from studylib.bench.tokenizing import text_like
 from studylib.errors import StudyError
 from studylib.tokenizers import letter, rq_vae
 

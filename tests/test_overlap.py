@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from studylib.analysis.overlap import ami, ami_interval, code_overlap, identical_hits, nmi, prefixes
+from studylib.config import TokenizerSettings
+from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 from studylib.semantic_ids import SemanticIds
+from studylib.tokenizers import fit
 
 
 def noisy(rng, items: int, codes: int = 10, kept: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
@@ -181,3 +185,20 @@ def test_importing_is_cheap():
         "import sys, studylib.analysis.overlap, studylib.analysis.geometry; print({'sklearn', 'umap'} & {*sys.modules})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_agreement_follows_the_planted_knob():
+    """Text and picture share their groups for the share of products that the knob says, and AMI of codes shows it."""
+    found = []
+    for correlation in (0.0, 0.4, 0.8, 1.0):
+        truth = generate(Knobs(users=10, correlation=correlation))[2]
+        rng, codes = np.random.default_rng(0), []
+        for groups in (truth.text_group, truth.image_group):
+            x = np.eye(12)[groups] + 0.05 * rng.standard_normal((300, 12))
+            codes.append(fit(x, TokenizerSettings(codes=12, levels=1, collisions="none"), 0))
+        found.append(code_overlap(*codes, resamples=20).loc[1])
+    values = [row["ami"] for row in found]
+    assert values == sorted(values)
+    assert abs(values[0]) < 0.05
+    assert values[-1] > 0.9
+    assert all(one["high"] < other["low"] for one, other in pairwise(found))

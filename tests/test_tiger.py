@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from studylib import training
-from studylib.bench import _generate
+from studylib.bench.generator import generate
 from studylib.config import TigerSettings
 from studylib.decoding import TensorTree, beam_search
 from studylib.evaluation import padded
@@ -43,12 +43,12 @@ def test_same_logits_as_transformers_t5():
 
 
 @pytest.mark.parametrize("beams", [1, 10])
-def test_same_beams_as_transformers_generate(beams):
+def test_same_beams_as_transformersgenerate(beams):
     """beams 1 is greedy search."""
     ours = generator()
     items, lengths = histories(seed=1)
     found, _ = beam_search(ours, TensorTree(IDS.tree), torch.as_tensor(IDS.codes)[items], lengths, beams)
-    expected = _generate(to_t5(ours).eval(), IDS, items, lengths, beams)
+    expected = generate(to_t5(ours).eval(), IDS, items, lengths, beams)
     codes = IDS.codes[IDS.tree.items[IDS.tree.group_first[found.leaves.numpy()]]]
     np.testing.assert_array_equal(codes, expected)
 

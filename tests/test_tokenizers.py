@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from studylib import tokenizers
-from studylib.bench import text_like
+from studylib.bench.tokenizing import text_like
 from studylib.config import TokenizerSettings
 from studylib.errors import StudyError
 from studylib.fusion import project
