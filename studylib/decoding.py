@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from studylib.models.generator import START, Generator, over_children
+from studylib.models.generator import START, Generator
 from studylib.semantic_ids import PrefixTree, SemanticIds
 
 NEVER = float("-inf")
@@ -33,15 +33,13 @@ class TensorTree:
         child = child.clamp(max=len(self.code[depth]) - 1)
         return child, self.code[depth][child], exists
 
-    def followers(self, codes: Int[Tensor, "id level"]) -> list[tuple[Tensor, Tensor]]:
-        """At each level, the codes that may follow the prefix of each ID, and which of them exist, [id, widest].
-
-        The IDs must be in the tree.
-        """
+    def forbidden(self, codes: Int[Tensor, "id level"], sizes: Sequence[int]) -> list[Bool[Tensor, "id code"]]:
+        """At each level, which of its ``sizes`` codes may not follow the prefix of each ID (one of the tree)."""
         node, found = torch.zeros(len(codes), dtype=torch.long, device=codes.device), []
-        for depth, code in enumerate(codes.T):
+        for depth, (code, size) in enumerate(zip(codes.T, sizes, strict=True)):
             child, following, exists = self.children(node, depth)
-            found.append((following, exists))
+            others = torch.ones(len(codes), size + 1, dtype=torch.bool, device=codes.device)
+            found.append(others.scatter_(1, torch.where(exists, following, size), False)[:, :size].contiguous())
             taken = ((following == code[:, None]) & exists).long().argmax(-1)
             node = child.gather(-1, taken[:, None])[:, 0]
         return found
@@ -180,12 +178,11 @@ def score_all(
     for part in codes.split(chunk):
         targets = part[None].expand(len(histories), -1, -1)
         hidden, total = model.write(targets, memory), 0.0
-        followers = tree.followers(part) if tree else None
+        forbidden = tree.forbidden(part, ids.sizes) if tree else None
         for level in range(ids.levels):
             log_p = model.log_probabilities(hidden[:, :, level], level)
             total = total + log_p.gather(-1, targets[:, :, level, None])[..., 0]
-            if followers:
-                following, exists = (of[None].expand(len(histories), -1, -1) for of in followers[level])
-                total = total - over_children(log_p, following, exists)
+            if forbidden:
+                total = total - log_p.masked_fill(forbidden[level], NEVER).logsumexp(-1)
         columns.append(total)
     return torch.cat(columns, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from studylib import checkpoints
@@ -156,19 +156,20 @@ def loss(
     codes: Int[Tensor, "items level"],
     batch: Batch,
     user_tokens: Int[Tensor, " users"] | None = None,
-    followers: list[tuple[Tensor, Tensor]] | None = None,
+    forbidden: list[Bool[Tensor, "item code"]] | None = None,
 ) -> Tensor:
     """Mean over the batch's targets of -log p(target's codes | history) / levels.
 
-    ``followers``: for the softmax over the tree, of every item (``TensorTree.followers``).
+    ``forbidden``: for the softmax over the tree, of every item (``TensorTree.forbidden``).
     """
     batch = batch.to(codes.device)
     targets = codes[batch.targets][..., list(model.target)]
     users = None if user_tokens is None else user_tokens[batch.users]
     hidden = model.predict(codes[batch.history], batch.lengths, targets, users)
-    items = batch.targets[batch.counts]
-    following = None if followers is None else [(code[items], exists[items]) for code, exists in followers]
-    return model.loss(hidden[batch.counts], targets[batch.counts], followers=following) / batch.counts.sum()
+    if forbidden is not None:
+        items = batch.targets[batch.counts]
+        forbidden = [of_level[items] for of_level in forbidden]
+    return model.loss(hidden[batch.counts], targets[batch.counts], forbidden=forbidden) / batch.counts.sum()
 
 
 def build(settings: TigerSettings, ids: SemanticIds, seed: int) -> Generator:
@@ -232,10 +233,10 @@ def train(
     """
     windows = settings.training == "windows"
     pieces = pieces_of(settings, sequences, windows)
-    followers = None
+    forbidden = None
     if settings.softmax == "tree":
-        written = codes[:, list(model.target)]
-        followers = TensorTree(PrefixTree.build(written.cpu().numpy()), codes.device).followers(written)
+        written, sizes = codes[:, list(model.target)], [model.levels[level] for level in model.target]
+        forbidden = TensorTree(PrefixTree.build(written.cpu().numpy()), codes.device).forbidden(written, sizes)
     if not pieces:
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"
@@ -259,7 +260,7 @@ def train(
             if share := team.share(group):
                 batch = collate(share, windows)
                 with arithmetic.context(codes.device):
-                    value = step_loss(model, codes, batch, user_tokens, followers)
+                    value = step_loss(model, codes, batch, user_tokens, forbidden)
                 own = int(batch.counts.sum())
                 # The team's gradients are summed: each counts by its part of the batch's targets.
                 part = value if team.size == 1 else value * (own / sum(piece.targets for piece in group))

@@ -31,7 +31,7 @@ def generator(ids: SemanticIds, **settings) -> Tiger:
 def test_the_loss_over_the_tree_is_a_literal_masked_softmax():
     model, codes = generator(IDS, softmax="tree"), torch.as_tensor(IDS.codes)
     batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
-    found = training.loss(model, codes, batch, followers=TensorTree(IDS.tree).followers(codes))
+    found = training.loss(model, codes, batch, forbidden=TensorTree(IDS.tree).forbidden(codes, IDS.sizes))
     hidden, targets = model.predict(codes[batch.history], batch.lengths, codes[batch.targets]), codes[batch.targets]
     rows = IDS.codes.tolist()
     total = 0.0
@@ -69,8 +69,8 @@ def test_temperature_sharpens_the_loss_and_nothing_else(softmax):
     settings = TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, softmax=softmax, dropout=0.0, temperature=0.5)
     model, codes = training.build(settings, IDS, 0).eval(), torch.as_tensor(IDS.codes)
     hidden, targets = torch.randn(4, 3, 16), codes[:4]
-    followers = TensorTree(IDS.tree).followers(targets) if softmax == "tree" else None
-    found, expected = model.loss(hidden, targets, followers=followers), 0.0
+    forbidden = TensorTree(IDS.tree).forbidden(targets, IDS.sizes) if softmax == "tree" else None
+    found, expected = model.loss(hidden, targets, forbidden=forbidden), 0.0
     for row, target in zip(hidden, targets.tolist(), strict=True):
         for level, code in enumerate(target):
             if softmax == "vocabulary":
@@ -190,8 +190,8 @@ def test_histories_are_read_with_more_levels_than_are_written():
     model = training.build(TigerSettings(softmax="tree", masking=0.5, positions="two-part"), ids, 0)
     batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
     codes = torch.as_tensor(ids.codes)
-    followers = TensorTree(ids.written.tree).followers(codes[:, 1:])
-    value = training.loss(model, codes, batch, followers=followers)
+    forbidden = TensorTree(ids.written.tree).forbidden(codes[:, 1:], ids.written.sizes)
+    value = training.loss(model, codes, batch, forbidden=forbidden)
     value.backward()
     assert torch.isfinite(value)
     assert model.masks.weight.grad.abs().sum() > 0

@@ -48,11 +48,11 @@ def _one_pass(data: Dataset, ids: SemanticIds, settings: TigerSettings) -> Calla
     codes = torch.as_tensor(ids.codes)
     pieces = training.one_pass_pieces(data.training, settings.history)
     groups = endless(lambda order: training.batches(pieces, settings.targets_per_step, order))
-    followers = TensorTree(ids.tree).followers(codes) if settings.softmax == "tree" else None
+    forbidden = TensorTree(ids.tree).forbidden(codes, ids.sizes) if settings.softmax == "tree" else None
 
     def step() -> int:
         batch = training.collate(next(groups), windows=False)
-        loss = training.loss(model, codes, batch, followers=followers)
+        loss = training.loss(model, codes, batch, forbidden=forbidden)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

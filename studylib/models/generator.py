@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 START = 0  # the token that starts the decoder and fills the end of short histories
@@ -108,14 +108,14 @@ class Generator(nn.Module):
         hidden: Float[Tensor, "target level d_model"],
         targets: Int[Tensor, "target level"],
         levels: Sequence[int] | None = None,
-        followers: Sequence[tuple[Tensor, Tensor]] | None = None,
+        forbidden: Sequence[Bool[Tensor, "target code"]] | None = None,
     ) -> Tensor:
         """Sum over targets of the mean over ``levels`` (those that are written, by default) of -log p(code).
 
         p is taken at ``temperature``.
 
-        ``followers``: for the softmax ``"tree"``, at each level the codes [target, child] that may follow each target's
-        prefix, and which of them there are (``TensorTree.followers``).
+        ``forbidden``: for the softmax ``"tree"``, at each level the codes that may not follow each target's prefix
+        (``TensorTree.forbidden``): what is left are the children of 001, Eq. 6.
         """
         total, levels = hidden.new_zeros(()), self.target if levels is None else levels
         hidden = hidden / self.temperature  # logits are linear in it
@@ -124,20 +124,10 @@ class Generator(nn.Module):
                 logits, code = self.head(hidden[:, place]), targets[:, place] + self.offsets[level]
             else:
                 logits, code = self.logits(hidden[:, place], level), targets[:, place]
-            if followers is None:
-                total = total + nn.functional.cross_entropy(logits, code, reduction="sum")
-            else:
-                total = (
-                    total + (over_children(logits, *followers[place]) - logits.gather(-1, code[:, None])[:, 0]).sum()
-                )
+            if forbidden is not None:
+                logits = logits.masked_fill(forbidden[place], -torch.inf)
+            total = total + nn.functional.cross_entropy(logits, code, reduction="sum")
         return total / len(levels)
-
-
-def over_children(
-    logits: Float[Tensor, "... code"], codes: Int[Tensor, "... child"], exists: Tensor
-) -> Float[Tensor, "..."]:
-    """log of the sum of exp(logit) over the codes that may follow: the softmax of 001, Eq. 6, is over these alone."""
-    return logits.gather(-1, codes).masked_fill(~exists, -torch.inf).logsumexp(-1)
 
 
 def user_tokens(names: Sequence[str], tokens: int) -> Int[np.ndarray, " users"] | None:
