@@ -26,13 +26,20 @@ class Choice:
 
 AS_IT_IS = Choice("as it is")
 
-# 002, Table 1; LETTER, OPQ and balanced assignment are the study's own rows.
+_LETTER = {"name": "letter", "alignment": 1.0, "batch": 64}
+
+# 002, Table 1; LETTER and its ablations, OPQ and balanced assignment are the study's own rows.
 TOKENIZERS = {
     "residual-kmeans": Choice("residual k-means"),
     "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
     "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
     "letter": Choice("LETTER", {"name": "letter"}),
+    # LETTER's weights are for many more steps than a small catalogue takes: see studylib/tokenizers/letter.py.
+    "letter:strong": Choice("LETTER, 50 times the alignment", _LETTER),
+    "letter:no-alignment": Choice("LETTER without alignment", _LETTER | {"alignment": 0.0}),
+    "letter:no-diversity": Choice("LETTER, strong, without diversity", _LETTER | {"diversity": 0.0}),
+    "letter:ranking": Choice("LETTER, strong, ranking-guided loss", _LETTER, {"temperature": 0.7}),
     "balanced-kmeans": Choice("residual k-means, balanced", {"name": "balanced-kmeans"}),
     "opq": Choice("OPQ (codes without order)", {"name": "opq"}),
 }
@@ -64,11 +71,13 @@ GENERATORS = {
 }
 
 
-# 000, section 2.3.1: the gate is the paper's; the other two have nothing to learn.
+# 000, section 2.3.1: the gate is the paper's, tokenized by residual k-means or LETTER; the other two learn nothing.
 EARLY = {
     "gate": Choice("gate", fusion="gate"),
     "mean": Choice("mean", fusion="mean"),
     "concatenation": Choice("concatenation", fusion="concatenation"),
+    "letter": Choice("gate, LETTER", {"name": "letter"}, fusion="gate"),
+    "letter:strong": Choice("gate, LETTER, 50 times the alignment", _LETTER, fusion="gate"),
 }
 
 # 000, section 2.3.2: A, B, C; the last two are C's halves, as in 004's Figure 5.

@@ -54,6 +54,7 @@ class Parameters(Settings):
     image: str = "efficientnet-lite0"
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
+    fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
@@ -75,6 +76,12 @@ class Parameters(Settings):
     def _budget(cls, value: str) -> str:
         if value not in BUDGETS:
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
+        return value
+
+    @field_validator("fused_shapes")
+    @classmethod
+    def _shapes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        choices("shapes", value)
         return value
 
     @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages", "mscgrec")
@@ -138,6 +145,16 @@ class Parameters(Settings):
     def alone(self) -> dict[str, list[Trial]]:
         """The rows of each text and of the image by themselves."""
         return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
+
+    def fused_by_shape(self) -> dict[str, list[Trial]]:
+        """The first text with the image, fused by the last of ``late``, in each of ``fused_shapes`` (004, Figure 6)."""
+        fused = [*choices("late", self.late).values()][-1]
+        return {
+            f"{fused.label}, {shape.label}": self.content(
+                f"{self.image}+{self.texts[0]}", replace(fused, tokenizer=shape.tokenizer)
+            )
+            for shape in choices("shapes", self.fused_shapes).values()
+        }
 
     def stacked(self) -> dict[str, list[Trial]]:
         """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""

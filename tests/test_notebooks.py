@@ -22,7 +22,7 @@ SMALLEST = {
     "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
     "alignment": {"alignment": 3}, "resized": ["pixels"], "pages": ["1024", "256:varied"],
     "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
-    "mscgrec": ["full", "masked"],
+    "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"],
 }  # fmt: skip
 READS = {"06b_why_it_helps": "02_unimodal"}  # what must have run before
 
