@@ -91,10 +91,23 @@ def beam_search(
     memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)
-    tokens, past = torch.full_like(nodes, START), None
-    for level in range(levels):
-        hidden, past = model.step(tokens, level, memory, past)
-        log_p = model.log_probabilities(hidden, level)
+    tokens, past, level = torch.full_like(nodes, START), None, 0
+    while True:
+        # Levels at which every prefix has one child have nothing to choose: they are read in one piece.
+        run, forced = [tokens], []
+        while constrained and level + len(forced) < levels - 1 and tree.widest[level + len(forced)] == 1:
+            child, code, exists = tree.children(nodes, level + len(forced))
+            nodes = torch.where(exists, child, -1)[..., 0]
+            run.append(code[..., 0] + model.offsets[model.target[level + len(forced)]])
+            forced.append((code, nodes))
+        hidden, past = model.step(torch.stack(run, -1), level, memory, past)
+        for number, (code, reached) in enumerate(forced):
+            if model.softmax != "tree":  # which gives an only child all of the probability
+                scores = scores + model.log_probabilities(hidden[:, :, number], level).gather(-1, code)[..., 0]
+            level += 1
+            if watch is not None:
+                watch(level, reached, scores)
+        log_p = model.log_probabilities(hidden[:, :, -1], level)
         if constrained:
             child, code, exists = tree.children(nodes, level)
             among = torch.where(exists, log_p.gather(-1, code), NEVER)
@@ -118,7 +131,7 @@ def beam_search(
             watch(level + 1, nodes, scores)
         tokens = code + model.offsets[model.target[level]]
         past = [tuple(_reorder(part, parent, rows) for part in layer) for layer in past]
-    raise AssertionError("a Semantic ID has at least one level")
+        level += 1
 
 
 def _top(candidate: Float[Tensor, "users beam child"], kept: int) -> tuple[Tensor, Tensor]:

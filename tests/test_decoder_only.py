@@ -79,12 +79,15 @@ def test_search_reads_and_writes_what_training_predicts(users):
             sequence = torch.cat([codes[items[row, :length]], targets[row, number : number + 1]])[None]
             whole = model.predict(sequence[:, :-1], lengths[row : row + 1], sequence[:, 1:], own)[0, -1]
             torch.testing.assert_close(written[row, number], whole, rtol=1e-4, atol=1e-5)
-    past = None
-    tokens = torch.full((len(items), 1), START)
-    for level in range(3):
-        hidden, past = model.step(tokens, level, memory, past)
-        torch.testing.assert_close(hidden[:, 0], written[:, 0, level], rtol=1e-4, atol=1e-5)
-        tokens = (targets[:, :1, level] + model.offsets[level]).expand(-1, 1)
+    start = torch.full((len(items), 1, 1), START)
+    tokens = torch.cat([start, targets[:, :1, :2] + model.offsets[:2]], -1)
+    for cuts in ((1, 1, 1), (2, 1), (1, 2), (3,)):  # tokens at a time
+        past, place = None, 0
+        for some in cuts:
+            hidden, past = model.step(tokens[..., place : place + some], place, memory, past)
+            expected = written[:, :1, place : place + some]
+            torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-5)
+            place += some
 
 
 @torch.no_grad()

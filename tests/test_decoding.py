@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from studylib import training
+from studylib.config import TigerSettings
 from studylib.data import Split
 from studylib.decoding import TensorTree, beam_search, score_all
 from studylib.evaluation import Searcher, padded
+from studylib.fusion import late
 from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
 
@@ -95,3 +98,32 @@ def test_exact_search_ranks_as_full_beams_do():
     for one, other in zip(exact, beams, strict=True):
         np.testing.assert_array_equal(one.first, other.first)
         np.testing.assert_array_equal(one.group, other.group)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("softmax", ["level", "vocabulary", "tree"])
+@pytest.mark.parametrize("layout", ["late", "delimited"])
+@pytest.mark.parametrize("architecture", ["encoder-decoder", "decoder-only"])
+def test_levels_without_a_choice_are_read_in_one_piece(architecture, layout, softmax):
+    """The same leaves and scores as level by level, which a tree that hides its single children makes search do."""
+    codes = np.random.default_rng(4).integers(0, 4, (40, 3))
+    parts = [SemanticIds(np.unique(codes, axis=0), (4, 4, 4)) for _ in range(2)]
+    parts[1] = SemanticIds(parts[0].codes[::-1].copy(), (4, 4, 4))
+    ids = late.combine(parts, layout)
+    settings = TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, softmax=softmax, architecture=architecture)
+    model = training.build(settings, ids, 0).eval()
+    tree, level_by_level = TensorTree(ids.tree), TensorTree(ids.tree)
+    assert tree.widest[-3:] == [1, 1, 1]
+    level_by_level.widest = [max(2, width) for width in tree.widest]
+    items, lengths = padded([np.arange(3), np.arange(5)])
+    histories, seen = torch.as_tensor(ids.codes)[items], torch.as_tensor([[0, 1], [2, -1]])
+    calls = []
+    steps = model.step
+    model.step = lambda tokens, *rest: calls.append(tokens.shape[-1]) or steps(tokens, *rest)
+    quick = beam_search(model, tree, histories, lengths, 6, seen)
+    fewer = len(calls)
+    slow = beam_search(model, level_by_level, histories, lengths, 6, seen)
+    assert fewer < len(calls) - fewer == ids.levels
+    for one, other in zip(quick, slow, strict=True):
+        assert torch.equal(one.leaves, other.leaves)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)

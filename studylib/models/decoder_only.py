@@ -123,11 +123,18 @@ class DecoderOnly(Generator):
         return torch.cat([first, self.norm(x)], 2)
 
     def step(self, tokens, place, memory, past):
-        if place == 0:  # the history's last hidden state predicts the first code: no token of the target is read yet
-            return memory.last[:, None], []
-        users, beams = tokens.shape
-        x = self.embedding(tokens)[:, :, None]
-        positions = (memory.lengths + place - 1)[:, None, None].expand(-1, beams, 1)
+        users, beams, _ = tokens.shape
+        first = []
+        if place == 0:  # the history's last hidden state predicts the first code, in place of a start token's
+            first, tokens, place = [memory.last[:, None, None].expand(-1, beams, 1, -1)], tokens[..., 1:], 1
+        if not tokens.shape[-1]:
+            return first[0], []
+        x = self.embedding(tokens)
+        own = place - 1 + torch.arange(tokens.shape[-1], device=tokens.device)
+        positions = (memory.lengths[:, None] + own)[:, None].expand(-1, beams, -1)
+        before = torch.arange(int(own[-1]) + 1, device=tokens.device)
+        future = torch.zeros(len(own), len(before), device=tokens.device)
+        future = future.masked_fill(before[None, :] > own[:, None], -torch.inf)
         grown = []
         for number, layer in enumerate(self.layers):
             query, key, value = layer.heads(x, positions)
@@ -135,8 +142,8 @@ class DecoderOnly(Generator):
                 old = (part.unflatten(0, (users, beams)) for part in past[number])
                 key, value = (torch.cat([before, new], -2) for before, new in zip(old, (key, value), strict=True))
             grown.append((key.flatten(0, 1), value.flatten(0, 1)))
-            x = layer.rest(x, attend(query, key, value, None, memory, number))
-        return self.norm(x)[:, :, 0], grown
+            x = layer.rest(x, attend(query, key, value, future, memory, number))
+        return torch.cat([*first, self.norm(x)], 2), grown
 
 
 def rotated(x: Float[Tensor, "... head pos d_head"], positions: Tensor) -> Tensor:

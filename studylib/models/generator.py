@@ -73,10 +73,10 @@ class Generator(nn.Module):
         """Hidden states of given targets, all of them after the whole history."""
 
     @abstractmethod
-    def step(self, tokens: Int[Tensor, "batch beam"], place: int, memory: Any, past: list | None):
-        """Hidden state [batch, beam, d_model] after one more token of each beam, and the grown memory of the beams.
+    def step(self, tokens: Int[Tensor, "batch beam token"], place: int, memory: Any, past: list | None):
+        """Hidden states [batch, beam, token, d_model] after some more tokens of each beam, and the beams' grown memory.
 
-        ``place`` counts the levels that are written.
+        ``place`` counts the tokens before them, the start among them: it is the level that the first one predicts.
 
         ``past``: per layer (keys, values) with batch and beam folded, None at the start.
         """

@@ -324,14 +324,16 @@ class Tiger(Generator):
 
     def step(self, tokens, place, memory, past):
         keys_values, mask = memory
-        positions = torch.arange(place + 1, device=tokens.device)
-        bias = position_bias(self.decoder_positions, positions[-1:], positions, bidirectional=False)
-        x = self.embedding(tokens)[:, :, None]
+        positions = torch.arange(place + tokens.shape[-1], device=tokens.device)
+        own = positions[place:]
+        bias = position_bias(self.decoder_positions, own, positions, bidirectional=False)
+        bias = bias.masked_fill(positions[None, :] > own[:, None], -math.inf)
+        x = self.embedding(tokens)
         grown = []
         for number, layer in enumerate(self.decoder):
             x, kept = layer(x, bias, keys_values[number], mask, past[number] if past else None)
             grown.append(kept)
-        return self.decoder_norm(x)[:, :, 0], grown
+        return self.decoder_norm(x), grown
 
 
 def position_bias(
