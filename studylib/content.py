@@ -48,7 +48,8 @@ def of(trial: Trial, data: Dataset) -> Content:
         return _modality(trial.features, trial, data, trial.tokenizer)
     if trial.fusion == "stacked":
         parts = [_modality(name, trial, data, trial.tokenizer) for name in trial.modalities]
-        ids = late.stack([part.ids for part in parts], trial.modalities.index(trial.target))
+        apart = trial.tokenizer.collisions != "none"
+        ids = late.stack([part.ids for part in parts], trial.modalities.index(trial.target), apart)
         return Content(ids, _together([part.provenance for part in parts], trial))
     if trial.late:
         # Each modality's own collisions are left: the other modality may part the items, or the whole ID's last level.

@@ -47,23 +47,24 @@ def combine(modalities: Sequence[SemanticIds], layout: str, deduplicate: bool = 
     return SemanticIds(codes, tuple(sizes), source=source, parts=tuple(map(tuple, parts)))
 
 
-def stack(modalities: Sequence[SemanticIds], target: int) -> SemanticIds:
+def stack(modalities: Sequence[SemanticIds], target: int, apart: bool = True) -> SemanticIds:
     """All modalities' codes for reading a history, one modality's for writing the next item (001, Eq. 2).
 
-    Every modality parts colliding items by itself (001: "a separate collision level per modality"); a ready index that
-    does not gets such a level here.
+    ``apart``: every modality parts colliding items by itself (001: "a separate collision level per modality"); a ready
+    index that does not gets such a level here. So even codes that mean nothing say which item it is. Otherwise the
+    target's alone do: it must name items.
 
     Raises:
         StudyError: one modality; they have different numbers of items.
     """
-    apart = []
-    for ids in modalities:
+    parts = []
+    for number, ids in enumerate(modalities):
         codes, sizes = ids.codes, ids.sizes
-        if collisions.count(codes):
+        if collisions.count(codes) and (apart or number == target):
             codes, largest = collisions.deduplicate(codes)
             sizes = (*sizes, largest)
-        apart.append(SemanticIds(codes, sizes, source=ids.source))
-    whole = combine(apart, "late", deduplicate=False)
+        parts.append(SemanticIds(codes, sizes, source=ids.source))
+    whole = combine(parts, "late", deduplicate=False)
     return replace(whole, target=whole.parts[target], source=f"{whole.source}, writing {modalities[target].source}")
 
 
