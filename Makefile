@@ -7,7 +7,7 @@ PARAMS ?= params/planted.yaml
 # One thread a process: trials run side by side, and results do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: study test figures site smoke lint install lab browser clean
+.PHONY: study test figures ledger site smoke lint install lab browser clean
 
 study: install
 	$(BIN)/study run $(NOTEBOOKS) $(PARAMS)
@@ -16,6 +16,11 @@ study: install
 figures: install
 	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false
+
+# The papers' claims against the finished trials, into results/claims and the README.
+ledger: install
+	$(BIN)/study run notebooks/14_claims.ipynb params/planted.yaml
+	$(BIN)/python -m studylib.analysis.claims README.md
 
 # Everything as one static site; open build/site/index.html.
 site: figures

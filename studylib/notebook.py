@@ -65,6 +65,7 @@ class Parameters(Settings):
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = ("full", "t5-positions", "unconstrained", "masked")
     letter: str = "minilm"
+    ledger: str = "claims"
     lines: int = Field(60, ge=0, le=10_000)
     alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
     jobs: int = Field(0, ge=0)

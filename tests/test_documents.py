@@ -7,9 +7,11 @@ import sys
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from studylib import paths, tokenizers
+from studylib.analysis import claims
 from studylib.cli import main, parser
 from studylib.config import TokenizerSettings
 from studylib.data import load
@@ -63,6 +65,12 @@ def test_every_file_that_is_named_is_there():
     for file in DOCUMENTS:
         for target in re.findall(r"\]\((?!http)([^)#]+)", file.read_text()):
             assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_the_ledger_in_the_readme_is_the_ledger():
+    readme = (paths.ROOT / "README.md").read_text()
+    ledger = pd.read_csv(paths.ROOT / "results" / "claims" / "ledger.csv").rename(columns=claims.MARK_COLUMN)
+    assert claims.into(readme, ledger) == readme
 
 
 def test_examples_are_short():

@@ -11,6 +11,8 @@ the whole interval fulfils the condition, contradicted where none of it does, un
 what the decided ones agree on; where they disagree, it depends on the data.
 """
 
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +31,7 @@ from studylib.settings import Settings, checked
 LEDGER = Path(__file__).with_name("claims.yaml")
 METRIC = "recall@10"
 REPRODUCED, CONTRADICTED, UNDECIDED, DEPENDS = "reproduced", "contradicted", "undecided", "depends on the data"
+MARK_COLUMN = {"Unnamed: 0": ""}  # what pandas makes of a column without a name
 MARKS = {REPRODUCED: "🟢", CONTRADICTED: "🔴", UNDECIDED: "⚪", DEPENDS: "🟡"}
 
 
@@ -184,6 +187,24 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), pd.DataFrame(details)
 
 
+BLOCK = re.compile(r"(<!-- ledger -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+
+
+def into(document: str, ledger: pd.DataFrame) -> str:
+    """A document with the ledger between its two marks, in short: mark, where, and what is claimed.
+
+    Raises:
+        StudyError: the marks are not there.
+    """
+    short = ledger.fillna("")[["", "claim", "where", "says"]].to_markdown(index=False)
+    found, times = BLOCK.subn(lambda marks: f"{marks[1]}\n{short}\n\n{marks[2]}", document)
+    if times != 1:
+        raise StudyError(
+            "the document needs one '<!-- ledger -->' and one '<!-- end of ledger -->' on lines of their own"
+        )
+    return found
+
+
 def _said(finding: Finding) -> str:
     if finding.missing:
         return finding.missing
@@ -195,3 +216,10 @@ def _said(finding: Finding) -> str:
     if needed == needed:
         said += f", about {needed:,.0f} users would decide" if needed < 100 * finding.users else ", too near to decide"
     return said
+
+
+if __name__ == "__main__":  # python -m studylib.analysis.claims README.md
+    file = Path(sys.argv[1])
+    file.write_text(
+        into(file.read_text(encoding="utf-8"), tables.saved("ledger", "claims").rename(columns=MARK_COLUMN))
+    )
