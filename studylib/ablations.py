@@ -96,6 +96,13 @@ MSCGREC = {
     "t5-positions": Choice("MSCGRec, T5's positions", generator=_MSCGREC | {"positions": "t5"}, fusion="stacked"),
     "unconstrained": Choice("MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "level"}, fusion="stacked"),
     "masked": Choice("MSCGRec, masked", generator=_MSCGREC | {"masking": 0.75}, fusion="stacked"),
+    # Codes too coarse to name an item by the way: what a modality is worth is then what it says.
+    "coarse": Choice(
+        "MSCGRec, masked, one coarse level",
+        {"levels": 1, "codes": 16, "collisions": "none"},
+        _MSCGREC | {"masking": 0.75},
+        "stacked",
+    ),
 }
 
 TABLES = {

@@ -64,6 +64,7 @@ class Parameters(Settings):
     modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = ("full", "t5-positions", "unconstrained", "masked")
+    knobs: tuple[str, ...] = ()
     letter: str = "minilm"
     ledger: str = "claims"
     lines: int = Field(60, ge=0, le=10_000)

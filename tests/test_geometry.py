@@ -238,3 +238,21 @@ def test_bad_input_is_named_with_its_cure(call, says):
     with pytest.raises(StudyError, match=says) as error:
         call(np.abs(gaussian(6, 4)) + 0.1)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_closer_is_found_and_what_is_not_is_not():
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((200, 8))
+    views = {
+        "to": base + 0.3 * rng.standard_normal((200, 8)),
+        "near": base + 0.3 * rng.standard_normal((200, 8)),
+        "far": base @ rotation(8) + 1.5 * rng.standard_normal((200, 8)),
+        "also far": base + 1.5 * rng.standard_normal((200, 8)),
+    }
+    table = geometry.closer(views, "to", "far", "near", resamples=50)
+    assert (table["low"] > 0).all()
+    assert (table["difference"] == table["near"] - table["far"]).all()
+    mirrored = geometry.closer(views, "to", "near", "far", resamples=50)
+    assert (mirrored["high"] < 0).all()
+    level = geometry.closer(views, "to", "far", "also far", resamples=50)
+    assert ((level["low"] < 0) & (level["high"] > 0)).all()

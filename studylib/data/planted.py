@@ -19,7 +19,7 @@ from studylib import paths
 from studylib.data import atomic
 from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
-from studylib.settings import Settings
+from studylib.settings import Settings, checked
 
 VERSION = 2  # raise it when the same knobs give other data
 CAUSES = ("text", "image", "collaborative", "popularity")
@@ -81,6 +81,22 @@ class Knobs(Settings):
         if not self.shortest <= self.longest <= self.items // 2:
             raise ValueError("shortest <= longest <= items / 2 must hold")
         return self
+
+
+def knobs_of(name: str) -> Knobs:
+    """The knobs that a data set's name gives; the others are as they are.
+
+    Raises:
+        StudyError: no such knob, or a value that it cannot have.
+
+    >>> knobs_of("planted:text=0.6,image=0").text, knobs_of("planted").image
+    (0.6, 0.25)
+    """
+    given = [part.partition("=") for part in name.partition(":")[2].split(",") if part]
+    try:
+        return checked(Knobs, {knob: value for knob, _, value in given})
+    except StudyError as error:
+        raise StudyError(f"{name}: {error}; knobs are {', '.join(Knobs.model_fields)}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,8 @@ from studylib.errors import StudyError
 def load(name: str | Path) -> Dataset:
     """``"planted"`` (generated), a name under ``STUDY_DATA``, or the path of a folder.
 
+    ``"planted:text=0.6,image=0.2"`` is generated with other knobs (studylib/data/planted.py).
+
     Raises:
         StudyError: no such data set; the message says where it was looked for.
     """
@@ -19,13 +21,16 @@ def load(name: str | Path) -> Dataset:
     if folder is None:
         from studylib.data import planted
 
-        return planted.load()
+        return planted.load(planted.knobs_of(str(name)))
     return atomic.read(folder)
 
 
 def find(name: str | Path) -> Path | None:
     """The folder of that data set, not yet read; None for the generated one. Raises as ``load``."""
-    if str(name) == "planted":
+    if str(name) == "planted" or str(name).startswith("planted:"):
+        from studylib.data import planted
+
+        planted.knobs_of(str(name))
         return None
     for folder in (Path(name), paths.data_root() / name):
         # os.path, because Path.is_dir raises for a name that is too long; lexists, so that a bad link is complained of.
