@@ -46,7 +46,7 @@ lab: install
 # JupyterLab, the tour's widgets and the site in a real browser; needs Chromium (apt-get install chromium).
 browser: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
-	$(BIN)/python -m pytest -q tests/browser.py
+	STUDY_BROWSER=1 $(BIN)/python -m pytest tests/test_browser.py
 
 install: $(VENV)/.installed
 

@@ -2,13 +2,16 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # as a trial's process: sums of another order are other bytes
 
 import numpy as np
 import pytest
+import torch
 
 from studylib import paths
 from studylib.data import Dataset, atomic
+
+torch.set_num_threads(1)  # where something imported torch before this line
 
 ITEMS, USERS = 40, 60
 

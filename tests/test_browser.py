@@ -1,7 +1,7 @@
 """In a real browser: JupyterLab runs a notebook to its end, the tour's widgets react, the site has no broken link.
 
-Run by `make browser`, which installs what it needs; not collected with the other tests. Chromium is the system's, at
-STUDY_CHROMIUM or found on the path. Screenshots go to build/screenshots.
+Run by `make browser`, which installs what it needs and sets STUDY_BROWSER; left out of `make test`. Chromium is the
+system's, at STUDY_CHROMIUM or found on the path. Screenshots go to build/screenshots.
 """
 
 import os
@@ -20,6 +20,10 @@ from threading import Thread
 import nbformat
 import pytest
 import yaml
+
+if "STUDY_BROWSER" not in os.environ:
+    pytest.skip("left out: no browser wanted; `make browser` runs it", allow_module_level=True)
+
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
