@@ -78,6 +78,9 @@ def test_one_row_of_a_table_of_measures(folders):
     assert claims.find(Claim(**own, where_row={"of": "x", "prefix": "1"}), "Toy").verdict == REPRODUCED
     assert claims.find(Claim(**own, where_row={"of": "y"}), "Toy").verdict == UNDECIDED
     assert "has 2 rows" in claims.find(Claim(**own, where_row={"prefix": "1"}), "Toy").missing
+    pooled = pd.concat([table.assign(data="Toy"), table.assign(data="pooled", rho=-1.0)])
+    tables.save(pooled, "t", "Toy")
+    assert claims.find(Claim(**own, where_row={"of": "x", "prefix": "1"}), "Toy").value == table["rho"].iloc[0]
 
 
 @pytest.mark.parametrize(

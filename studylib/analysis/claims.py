@@ -150,7 +150,8 @@ def find(claim: Claim, data: str) -> Finding:
 
 def _measured(claim: Claim, data: str) -> Finding:
     table = tables.saved(claim.table, data)
-    for column, value in claim.where_row.items():
+    of_data = {"data": data} if "data" in table else {}  # a pooled table has rows of several data sets
+    for column, value in (of_data | claim.where_row).items():
         table = table[table[column].astype(str) == value]
     if len(table) != 1:
         return Finding(claim, data, missing=f"{claim.table} of {data} has {len(table)} rows {claim.where_row}")
