@@ -122,7 +122,7 @@ def _run(commands) -> None:
     parser.add_argument(
         "-p", "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter"
     )
-    parser.add_argument("--jobs", type=int, help="trials at a time here (default: one per GPU, or else core)")
+    parser.add_argument("--jobs", type=_count, help="trials at a time here (default: one per GPU, or else core)")
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786")
     engine.add_argument("--slurm", metavar="YAML", help="Slurm jobs as this file says: params/cluster/slurm.yaml")
@@ -147,12 +147,18 @@ def _run(commands) -> None:
     parser.set_defaults(do=do)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > 2**31:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from 0 up")
+    return int(text)
+
+
 def _tune(commands) -> None:
     parser = commands.add_parser("tune", help="train a small grid of SASRec or GRU4Rec and rank it on validation")
     parser.add_argument("generator", choices=("sasrec", "gru4rec"))
     parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
-    parser.add_argument("--seed", type=int, default=0, help="of every trial (default 0)")
-    parser.add_argument("--jobs", type=int, default=0, help="trials at a time (default: one per GPU, or else core)")
+    parser.add_argument("--seed", type=_count, default=0, help="of every trial (default 0)")
+    parser.add_argument("--jobs", type=_count, default=0, help="trials at a time (default: one per GPU, or else core)")
 
     def do(options):
         from studylib import tuning

@@ -101,12 +101,15 @@ def growth(items: str, tokenizers: str) -> dict:
     20-beam search along it by an untrained generator of the ``cpu`` budget. Not bound by ``--seconds``.
 
     Raises:
-        StudyError: a size is no number of at least 256, a tokenizer is unknown, or a process failed.
+        StudyError: a size is no number of at least 256, a tokenizer is unknown or wants more than embeddings, or a
+            process failed.
     """
     sizes = items.split(",")
     for size in sizes:
         if not size.isdecimal() or int(size) < 256:
             raise StudyError(f"bench tokenize --items: {size!r} is no number from 256 up; write 10000,100000")
+    if "letter" in tokenizers.split(","):
+        raise StudyError("bench tokenize --tokenizers: letter wants SASRec's embeddings of real items; take rq-vae")
     specs = [trial(data="bench", features="bench", tokenizer={"name": name}) for name in tokenizers.split(",")]
     rows = []
     print(
