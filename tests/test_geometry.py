@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from studylib.analysis import geometry
 from studylib.analysis.geometry import (
@@ -192,6 +193,7 @@ def test_a_picture_repeats(method):
     assert one.groupby("space")["item"].apply(list).map(sorted).map(len).tolist() == [30, 30]
     assert (one["item"].to_numpy()[:30] == one["item"].to_numpy()[30:]).all()
     assert np.isfinite(one[["x", "y"]].to_numpy()).all()
+    assert torch.get_num_threads() == 1, "threads as before: conftest.py sets one"
 
 
 def test_pca_is_a_rotation_whose_sign_is_settled():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import torch
 
 from studylib.analysis.geometry import Space, centred, common_width, unit
 from studylib.errors import StudyError
@@ -36,7 +37,9 @@ def joint_projection(
         from umap import UMAP  # seconds of compilation that nothing else here needs
 
         near = min(15, len(stacked) - 1)
+        threads = torch.get_num_threads()
         plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
+        torch.set_num_threads(threads)  # numba sets OpenMP's for all, and sums of another order are other bytes
     elif method == "pca":
         stacked -= stacked.mean(0)
         left, values, right = np.linalg.svd(stacked, full_matrices=False)
