@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 PARAMS ?= params/planted.yaml
+BOOKS ?= notebooks
 # One thread a process: trials run side by side, and results do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
@@ -41,7 +42,7 @@ lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify $(NOTEBOOKS)
 
 lab: install
-	$(BIN)/jupyter lab notebooks $(LAB)
+	$(BIN)/jupyter lab $(BOOKS) $(LAB)
 
 # JupyterLab, the tour's widgets and the site in a real browser; needs Chromium (apt-get install chromium).
 browser: install

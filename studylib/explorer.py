@@ -24,19 +24,18 @@ class Explorer(widgets.VBox):
         encoders: names of the registry, or ``features:...``.
         resolutions: of pages, in pixels; they matter to encoders that read pages.
         settings: the tokenizer's.
+        item: shown first.
 
     What cannot be shown (weights that are not here, a text that fits no page) is said in place of it.
     """
 
     def __init__(
         self, data: Dataset, encoders: Sequence[str], resolutions: Sequence[int] = (1024, 512, 256, 128),
-        settings: TokenizerSettings | None = None,
+        settings: TokenizerSettings | None = None, item: int = 0,
     ):  # fmt: skip
         self.data, self.settings = data, settings or TokenizerSettings(codes=min(256, data.n_items))
-        items = [(f"{item}: {data.title(item)[:60]}", item) for item in range(data.n_items)]
-        self.item = widgets.Combobox(
-            options=[label for label, _ in items], value=items[0][0], description="item", ensure_option=True
-        )
+        items = [f"{number}: {data.title(number)[:60]}" for number in range(data.n_items)]
+        self.item = widgets.Combobox(options=items, value=items[item], description="item", ensure_option=True)
         self.item.layout.width = "95%"
         self.encoder = widgets.Dropdown(options=list(encoders), description="encoder")
         self.resolution = widgets.Dropdown(options=list(resolutions), description="pixels")

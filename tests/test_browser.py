@@ -29,8 +29,9 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build" / "screenshots"
 MINUTES = 15
-SETTLED = """() => {
-    const cells = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(cell => cell.textContent);
+SETTLED = """() => {  // in front: JupyterLab also opens again what an earlier page had open
+    const front = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
+    const cells = [...front.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(cell => cell.textContent);
     return cells.length > 0 && cells.every(text => /\\[\\d+\\]:/.test(text));
 }"""
 
@@ -66,12 +67,17 @@ def lab(tmp_path_factory):
         book.cells[1].source += "".join(f"\n{name} = {given[name]!r}" for name in own)
         nbformat.write(book, file)
     port = free_port()
-    options = f"--no-browser --port={port} --IdentityProvider.token=study --ServerApp.root_dir={folder}"
+    options = f"--no-browser --port={port} --IdentityProvider.token=study"
     options += " --allow-root" if os.geteuid() == 0 else ""
+    # JupyterLab draws the cells in sight alone, and the others then show no prompt and no output: draw them all.
+    tracker = folder.parent / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    tracker.write_text('{"windowingMode": "none"}')
     log = (SHOTS / "lab.log").open("w")
     server = subprocess.Popen(
-        ["make", "lab", f"LAB={options}"], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-    )
+        ["make", "lab", f"BOOKS={folder}", f"LAB={options}"], cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+        env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder.parent / "settings")},
+    )  # fmt: skip
     for _ in range(120):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=study", timeout=1).close()
@@ -80,8 +86,9 @@ def lab(tmp_path_factory):
             assert server.poll() is None, f"JupyterLab did not start: see {log.name}"
             time.sleep(1)
     yield f"http://127.0.0.1:{port}/lab/tree/%s?token=study"
-    os.killpg(server.pid, 15)
-    server.wait(30)
+    end = urllib.request.Request(f"http://127.0.0.1:{port}/api/shutdown?token=study", method="POST")
+    urllib.request.urlopen(end, timeout=30).close()
+    server.wait(60)
     log.close()
 
 
@@ -89,12 +96,19 @@ def run_all(browser, lab: str, notebook: str) -> Page:
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.goto(lab % notebook)
     page.wait_for_selector(".jp-CodeCell", timeout=90_000)
-    # Cells out of sight are not drawn, and then show no prompt: draw them all.
+    choice = page.locator(".jp-Dialog button.jp-mod-accept")
+    for _ in range(10):  # which kernel, JupyterLab may ask while it connects to the one that it has started
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+        page.wait_for_timeout(2000)
+        if not choice.count():
+            break
+        choice.click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     deadline = time.monotonic() + 60 * MINUTES
     while not page.evaluate(SETTLED):
-        assert time.monotonic() < deadline, f"{notebook} was not done in {MINUTES} minutes"
+        page.screenshot(path=SHOTS / "running.png")
+        assert time.monotonic() < deadline, f"{notebook} was not done in {MINUTES} minutes: see {SHOTS}"
         assert not page.query_selector('[data-mime-type="application/vnd.jupyter.error"]'), page.inner_text(
             '[data-mime-type="application/vnd.jupyter.error"]'
         )

@@ -61,9 +61,19 @@ def test_params_files_are_valid(file):
     assert given["reference"] in given["features"] if "reference" in given else True
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Trials and embeddings that one notebook leaves to the next: many share rows, and each is trained once."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.xdist_group("notebooks")
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_every_notebook_runs_at_the_smallest_scale(file, folders):
+def test_every_notebook_runs_at_the_smallest_scale(file, folders, kept, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE", str(kept / "cache"))
+    store = folders / "results" / "trials"
+    if (kept / "trials").exists():
+        shutil.copytree(kept / "trials", store)
     if file.stem in READS:
         notebook.execute(file.with_stem(READS[file.stem]), SMALLEST, folders / "executed")
         shutil.rmtree(folders / "figures")
@@ -77,6 +87,8 @@ def test_every_notebook_runs_at_the_smallest_scale(file, folders):
     shutil.rmtree(folders / "figures")
     notebook.execute(file, SMALLEST | {"train": False}, folders / "executed")
     assert all(figure.read_bytes() == content for figure, content in drawn.items())
+    if store.exists():
+        shutil.copytree(store, kept / "trials", dirs_exist_ok=True)
 
 
 @pytest.mark.xdist_group("notebooks")

@@ -89,6 +89,7 @@ def test_the_explorer_follows_every_choice(folders):
     assert explorer.codes.value != own
     assert len(explorer._made) == 2
     assert len(explorer.item.options) == ITEMS
+    assert Explorer(load("Toy"), ["pixels"], (128,), TokenizerSettings(codes=8), item=7).item.value.startswith("7:")
 
 
 def test_the_explorer_says_what_it_cannot_show(folders):

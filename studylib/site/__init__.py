@@ -25,6 +25,7 @@ from studylib.errors import StudyError
 HERE = Path(__file__).parent
 SAVED = re.compile(r"save_figure\(\s*figure,\s*\"(\w+)\"")
 PROGRESS = re.compile(r"^(trials: \d|.*: \d+ of \d+ items, )")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r'<a href="([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 DOCUMENTS = ("README.md", "docs/scaling.md", "docs/security.md")
 # Folded code, no prompts: what is left of a notebook reads like a paper's section.
@@ -101,9 +102,11 @@ def _notebook(file: Path) -> Page:
 
 
 def _quiet(outputs: list[dict]) -> list[dict]:
-    """Streams in one piece, without the lines that told how far a run was."""
+    """Streams in one piece, without the lines that told how far a run was; no widgets, which want a kernel."""
     kept: list[dict] = []
     for output in outputs:
+        if WIDGET in output.get("data", {}):
+            continue
         if output["output_type"] != "stream":
             kept.append(output)
             continue
