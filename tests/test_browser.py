@@ -29,9 +29,8 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build" / "screenshots"
 MINUTES = 15
-SETTLED = """() => {  // in front: JupyterLab also opens again what an earlier page had open
-    const front = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
-    const cells = [...front.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(cell => cell.textContent);
+SETTLED = """() => {
+    const cells = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(cell => cell.textContent);
     return cells.length > 0 && cells.every(text => /\\[\\d+\\]:/.test(text));
 }"""
 
@@ -85,7 +84,7 @@ def lab(tmp_path_factory):
         except (urllib.error.URLError, OSError):
             assert server.poll() is None, f"JupyterLab did not start: see {log.name}"
             time.sleep(1)
-    yield f"http://127.0.0.1:{port}/lab/tree/%s?token=study"
+    yield f"http://127.0.0.1:{port}/lab/workspaces/%s/tree/%s.ipynb?token=study"
     end = urllib.request.Request(f"http://127.0.0.1:{port}/api/shutdown?token=study", method="POST")
     urllib.request.urlopen(end, timeout=30).close()
     server.wait(60)
@@ -94,7 +93,7 @@ def lab(tmp_path_factory):
 
 def run_all(browser, lab: str, notebook: str) -> Page:
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.goto(lab % notebook)
+    page.goto(lab % (notebook, notebook))  # a workspace of its own: else what another test had open opens here too
     page.wait_for_selector(".jp-CodeCell", timeout=90_000)
     choice = page.locator(".jp-Dialog button.jp-mod-accept")
     for _ in range(10):  # which kernel, JupyterLab may ask while it connects to the one that it has started
@@ -117,7 +116,7 @@ def run_all(browser, lab: str, notebook: str) -> Page:
 
 
 def test_a_notebook_runs_to_its_end_in_jupyterlab(browser, lab):
-    page = run_all(browser, lab, "02_unimodal.ipynb")
+    page = run_all(browser, lab, "02_unimodal")
     assert page.locator(".jp-OutputArea-output table").count() >= 2
     assert "MiniLM-L6" in page.locator(".jp-OutputArea-output table").first.inner_text() or (
         "MiniLM-L6" in page.locator(".jp-OutputArea-output").all_inner_texts().__repr__()
@@ -127,10 +126,11 @@ def test_a_notebook_runs_to_its_end_in_jupyterlab(browser, lab):
     figures.first.scroll_into_view_if_needed()
     page.screenshot(path=SHOTS / "02_unimodal.png")
     assert not page.query_selector('[data-mime-type="application/vnd.jupyter.error"]')
+    page.close()
 
 
 def test_the_tour_s_widgets_react(browser, lab):
-    page = run_all(browser, lab, "00_tour.ipynb")
+    page = run_all(browser, lab, "00_tour")
     encoder = page.locator(".widget-dropdown select").first
     encoder.scroll_into_view_if_needed()
     said = page.locator(".widget-html-content")
