@@ -27,7 +27,8 @@ SAVED = re.compile(r"save_figure\(\s*figure,\s*\"(\w+)\"")
 PROGRESS = re.compile(r"^(trials: \d|.*: \d+ of \d+ items, )")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r'<a href="([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
-DOCUMENTS = ("README.md", "docs/scaling.md", "docs/security.md")
+IMAGE = re.compile(r'src="([^":]+\.png)"')
+DOCUMENTS = ("README.md", "docs/extending.md", "docs/scaling.md", "docs/security.md")
 # Folded code, no prompts: what is left of a notebook reads like a paper's section.
 TEMPLATE = """{% extends 'basic/index.html.j2' %}
 {% block input_group %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock %}
@@ -129,14 +130,20 @@ def _described(output: dict, source: str, data: str) -> None:
         return
     with Image.open(file) as picture:
         output.setdefault("metadata", {})["alt"] = picture.info.get("Description", name[1].replace("_", " "))
-    output["data"]["image/png"] = base64.b64encode(file.read_bytes()).decode()
+    output["data"]["image/png"] = _base64(file)
     output["data"].pop("text/plain", None)
 
 
 def _document(file: Path) -> Page:
     text = file.read_text(encoding="utf-8")
     name = "readme" if file.stem == "README" else file.stem
-    return Page(f"about/{name}.html", text.splitlines()[0].lstrip("# "), markdown2html(text), "about")
+    body = markdown2html(text)
+    body = IMAGE.sub(lambda image: f'src="data:image/png;base64,{_base64(file.parent / image[1])}"', body)
+    return Page(f"about/{name}.html", text.splitlines()[0].lstrip("# "), body, "about")
+
+
+def _base64(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
 
 
 def _link(link: re.Match, page: Page, known: set[str]) -> str:
