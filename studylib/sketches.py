@@ -71,13 +71,9 @@ def prefix_tree(nodes: pd.DataFrame, axis: Axes) -> Axes:
             if node["taken"]:
                 place[node["prefix"]] = x
                 said = f"{node['name']}: {node['items']} item{'s' * (node['items'] > 1)}"
-                under = {
-                    "facecolor": "white",
-                    "edgecolor": "none",
-                    "pad": 1,
-                    "alpha": 0.8,
-                }  # so that no line crosses it
-                axis.annotate(said, (x, -depth), xytext=(9, 5), textcoords="offset points", fontsize=8, bbox=under)
+                # Ground of its own, so that no line crosses the words.
+                ground = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
+                axis.annotate(said, (x, -depth), xytext=(9, 5), textcoords="offset points", fontsize=8, bbox=ground)
     axis.plot(0, 0, "o", color="#333333", markersize=9)
     axis.set(xticks=[], yticks=[])
     axis.axis("off")
