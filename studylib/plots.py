@@ -179,9 +179,11 @@ def by_strategy(
         )  # fmt: skip
         for bar in bars:
             bar.set_hatch(list(HATCHES.values())[number])
-    for number, (name, value) in enumerate(lines.items()):
-        axis.axhline(value, label=name, **line_style(number))
+    for number, (name, value) in enumerate(lines.items()):  # black, for a line of a bar's colour is lost on the bar
+        axis.axhline(value, label=f"{name} alone", **line_style(number) | {"color": "black"})
     axis.set_xticks(places, means.index)
+    middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
+    axis.set_xlim(middle - half, middle + half)
     axis.set_ylabel(f"test {metric.replace('recall', 'Recall')}")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
