@@ -96,14 +96,11 @@ MSCGREC = {
     "t5-positions": Choice("MSCGRec, T5's positions", generator=_MSCGREC | {"positions": "t5"}, fusion="stacked"),
     "unconstrained": Choice("MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "level"}, fusion="stacked"),
     "masked": Choice("MSCGRec, masked", generator=_MSCGREC | {"masking": 0.75}, fusion="stacked"),
-    # Codes too coarse to name an item by the way: what a modality is worth is then what it says.
-    "coarse": Choice(
-        "MSCGRec, masked, one coarse level",
-        {"levels": 1, "codes": 16, "collisions": "none"},
-        _MSCGREC | {"masking": 0.75},
-        "stacked",
-    ),
 }
+
+# The planted groups themselves as codes, one after the other, all read and all written: no code names an item by the
+# way, so that what a modality is worth is what it says.
+PLANTED = Choice("masked", {"collisions": "none"}, {"softmax": "tree", "masking": 0.75}, "late")
 
 TABLES = {
     "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,

@@ -234,13 +234,17 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
 
 
 def values(table: pd.DataFrame, axis: Axes) -> Axes:
-    """Shapley values with their intervals over users, one bar a modality."""
+    """Shapley values with their intervals over users, one bar a modality; a diamond where there is an ideal value."""
     rows = table.iloc[::-1]
     spread = np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
     axis.barh(
         rows["modality"], rows["value"], xerr=spread, color="#0072B2", edgecolor="#333333", height=0.6,
         error_kw={"elinewidth": 1, "capsize": 3},
     )  # fmt: skip
+    if "ideal value" in rows:
+        axis.plot(
+            rows["ideal value"], rows["modality"], "D", color="white", markeredgecolor="black", label="ideal reader"
+        )
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.set_xlabel("Shapley value, Recall@10 (95 % over users)")
     axis.grid(axis="y", visible=False)

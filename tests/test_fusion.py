@@ -205,7 +205,7 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         ({"features": "a+b", "fusion": "late", "tokenizer": {"collisions": "matching"}}, "set collisions to dedup"),
         ({"features": "a+b", "fusion": "stacked"}, "stacked fusion writes one of its features"),
         ({"features": "a+b", "fusion": "late", "target": "a"}, "stacked fusion writes one of its features"),
-        ({"features": "a+b", "fusion": "late", "generator": {"masking": 0.5}}, "choose stacked fusion"),
+        ({"features": "a+b", "fusion": "interleaved", "generator": {"masking": 0.5}}, "choose stacked or late fusion"),
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
         (
             {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "architecture": "decoder-only"}},

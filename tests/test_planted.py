@@ -16,6 +16,7 @@ from studylib.data import planted
 from studylib.data.planted import CAUSES, Knobs, generate
 from studylib.errors import StudyError
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
+from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
 
 DATA, PICTURES, TRUTH = generate(Knobs())
@@ -24,7 +25,7 @@ DATA, PICTURES, TRUTH = generate(Knobs())
 def test_same_knobs_same_bytes(tmp_path, monkeypatch):
     folders = [planted.write(tmp_path / name / "planted", Knobs(users=20, items=30)) for name in ("one", "other")]
     files = sorted(file.relative_to(folders[0]) for file in folders[0].rglob("*") if file.is_file())
-    assert len(files) == 30 + 4
+    assert len(files) == 30 + 7
     for file in files:
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
 
@@ -52,7 +53,7 @@ def test_each_step_follows_its_cause():
             elif CAUSES[cause] == "image":
                 assert TRUTH.image_group[item] == TRUTH.image_group[last]
             elif CAUSES[cause] == "collaborative":
-                assert TRUTH.successor[last] == item
+                assert (TRUTH.hidden_group[last] + 1) % 300 == TRUTH.hidden_group[item]
         assert len(set(sequence.tolist())) == len(sequence)
 
 
@@ -82,13 +83,28 @@ def test_overlap_of_the_groups_follows_the_knob():
     assert found[2] == pytest.approx(1)
 
 
-def test_successors_are_one_round_trip():
-    item, seen = 0, set()
-    for _ in range(DATA.n_items):
-        item = int(TRUTH.successor[item])
-        seen.add(item)
-    assert item == 0
-    assert len(seen) == DATA.n_items
+def test_hidden_groups_are_one_round_trip():
+    assert sorted(TRUTH.hidden_group) == list(range(DATA.n_items))
+
+
+def test_crossed_groups_tell_nothing_of_each_other():
+    knobs = Knobs(crossed=3, items=54, users=300)
+    data, _, truth = generate(knobs)
+    groups = np.column_stack([truth.text_group, truth.image_group, truth.hidden_group])
+    cells, times = np.unique(groups, axis=0, return_counts=True)
+    assert (len(cells), set(times)) == (27, {2})
+    assert len(set(truth.size)) == len(set(truth.popularity)) == 1
+    counts = np.bincount(np.concatenate(data.sequences), minlength=54)
+    assert counts.std() < 2 * counts.mean() ** 0.5  # a fair draw: Poisson's spread or nearly
+    with pytest.raises(StudyError, match="crossed=5: items must be a multiple of 125"):
+        planted.knobs_of("planted:crossed=5")
+
+
+def test_the_groups_can_be_read_as_semantic_ids(tmp_path):
+    folder = planted.write(tmp_path / "planted", Knobs(users=20, items=30))
+    truth = generate(Knobs(users=20, items=30))[2]
+    for name, codes in truth.codes().items():
+        assert np.array_equal(SemanticIds.load(folder / f"planted.index_{name}.json", 30).codes, codes)
 
 
 def test_there_is_something_to_learn():

@@ -1,10 +1,12 @@
 """Shapley values against a game worked by hand, and from the records of masked trials."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from studylib.analysis import shapley
 from studylib.config import trial
+from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 from studylib.trials import run
@@ -56,3 +58,39 @@ def test_a_masked_trial_tells_what_its_modalities_are_worth(folders):
     unmasked = {name: value for name, value in record.items() if name != "ranks_subsets"}
     with pytest.raises(StudyError, match="trained without masks"):
         shapley.payouts_of([unmasked])
+
+
+PLAYERS = {"t": "text", "i": "image", "h": "collaborative"}
+
+
+def test_the_ideal_reader_against_odds_written_out():
+    """With crossed groups and one cause, the next product is one of the sixteen of the following text group."""
+    knobs = Knobs(crossed=4, items=64, users=2000, text=0.8, image=0, collaborative=0)
+    payouts = shapley.ideal_payouts(knobs, PLAYERS)
+    nothing, text = 10 / 64, 0.8 * 10 / 16 + 0.2 * 10 / 64
+    for seen, payout in payouts.items():
+        assert payout.mean() == pytest.approx(text if "t" in seen else nothing, abs=0.03)  # 2,000 users
+    assert np.array_equal(payouts[frozenset("tih")], payouts[frozenset("t")])  # what causes nothing adds nothing
+    rows = shapley.table(payouts).set_index("modality")
+    assert rows["share"].to_dict() == pytest.approx({"t": 1, "i": 0, "h": 0})
+
+
+def test_shares_of_the_ideal_reader_follow_the_knobs():
+    for text, image, hidden in ((0.5, 0.3, 0.15), (0.15, 0.5, 0.3), (0.3, 0.15, 0.5)):
+        knobs = Knobs(crossed=4, items=64, users=2000, text=text, image=image, collaborative=hidden)
+        rows = shapley.table(shapley.ideal_payouts(knobs, PLAYERS)).set_index("modality")["share"]
+        sought = np.array([text, image, hidden]) / (text + image + hidden)
+        assert rows.loc[list("tih")].tolist() == pytest.approx(sought.tolist(), abs=0.12)
+
+
+def test_the_study_found_what_was_planted():
+    """The committed table of 08: order and shares of the ideal reader, and nothing where nothing was planted."""
+    found = pd.read_csv("results/planted/shapley_planted.csv")
+    assert found["data"].nunique() >= 4
+    for _, row in found.groupby("data"):
+        assert (row["value"].rank() == row["ideal value"].rank()).all()
+        assert (row["share"] - row["ideal share"]).abs().max() < 0.1
+    silent = found[found["knob"] == 0]
+    assert len(silent) > 0
+    assert (silent["low"] <= 0).all()
+    assert (silent["high"] >= 0).all()

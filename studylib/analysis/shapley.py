@@ -14,6 +14,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from studylib.analysis.significance import bootstrap_interval
+from studylib.data import planted
+from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 
@@ -65,6 +67,35 @@ def payouts_of(records: Sequence[dict], metric: str = "recall@10") -> Payouts:
             present = frozenset(subset.split("+")) - {""}
             sums.setdefault(present, []).append(getattr(Ranks.unpack(ranks), name)(int(k)))
     return {present: np.mean(rows, axis=0) for present, rows in sums.items()}
+
+
+def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts:
+    """Per-user Recall@k of a reader who knows the planted knobs, of the last product's groups those of a subset only.
+
+    It ranks products by their probability to be the next one: what an unseen group causes goes by popularity. A hit is
+    an expectation where products are equally probable. With crossed groups no reader of the same groups does better
+    but by chance, so these are the values that an analysis has to find.
+
+    Args:
+        players: the names of the modalities, and the cause that each shows (``planted.CAUSES``).
+    """
+    data, _, truth = planted.generate(knobs)
+    popularity = truth.popularity / truth.popularity.sum()
+    last, users = np.array([history[-1] for history in data.test.histories]), np.arange(len(data.test.targets))
+    following = {}
+    for cause in players.values():
+        fits = np.stack([truth.follows(cause, item) * popularity for item in range(data.n_items)])
+        following[cause] = (fits / fits.sum(1, keepdims=True))[last]
+    found = {}
+    for size in range(len(players) + 1):
+        for subset in combinations(players, size):
+            seen = {players[name]: getattr(knobs, players[name]) for name in subset}
+            odds = (1 - sum(seen.values())) * np.tile(popularity, (len(last), 1))
+            odds += sum(share * following[cause] for cause, share in seen.items())
+            above = odds - odds[users, data.test.targets][:, None]
+            ahead, equal = (above > 1e-12).sum(1), (abs(above) <= 1e-12).sum(1)
+            found[frozenset(subset)] = np.clip((k - ahead) / equal, 0, 1)
+    return found
 
 
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:

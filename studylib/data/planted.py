@@ -1,9 +1,10 @@
 """The embedded data set: products and users generated from a seed, so that the truth is known.
 
 Every product has a text group (what kind of thing its description says it is), a size, an image group (shape and colour
-of its picture) and a hidden successor (bought after it for no reason that shows). A user's next product follows, in
-proportions that the knobs give, from the last product's text (the next kind, at a near size), its picture (the same
-look), or its hidden successor; what is left is popularity. An analysis that cannot recover these proportions is broken.
+of its picture) and a hidden group, which nothing shows. A user's next product follows, in proportions that the knobs
+give, from the last product's text (the next kind, at a near size), its picture (the same look), or its hidden group
+(the next one; as a rule every product is a group, so that it has one successor); what is left is popularity. An
+analysis that cannot recover these proportions is broken.
 """
 
 import json
@@ -62,6 +63,10 @@ class Knobs(Settings):
     """What the generator is told. What ``text``, ``image`` and ``collaborative`` leave of 1 is popularity.
 
     ``correlation``: share of products whose image group is that of their text instead of a random one.
+
+    ``crossed``: if not 0, there are so many text, image and hidden groups each, every combination of three occurs
+    equally often, all sizes are one, all products equally popular, and products are bought again. So no group tells
+    anything of another, neither by itself nor by what a user had before; ``correlation`` does not count.
     """
 
     users: int = Field(800, ge=10, le=100_000)
@@ -70,6 +75,7 @@ class Knobs(Settings):
     image: float = Field(0.25, ge=0, le=1)
     collaborative: float = Field(0.2, ge=0, le=1)
     correlation: float = Field(0.2, ge=0, le=1)
+    crossed: int = Field(0, ge=0, le=12)
     shortest: int = Field(6, ge=3)
     longest: int = Field(14, ge=3)
     seed: int = Field(0, ge=0)
@@ -80,6 +86,8 @@ class Knobs(Settings):
             raise ValueError("text + image + collaborative must not exceed 1")
         if not self.shortest <= self.longest <= self.items // 2:
             raise ValueError("shortest <= longest <= items / 2 must hold")
+        if self.crossed and self.items % self.crossed**3:
+            raise ValueError(f"crossed={self.crossed}: items must be a multiple of {self.crossed**3}")
         return self
 
 
@@ -101,13 +109,31 @@ def knobs_of(name: str) -> Knobs:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Per item its groups (0..11), size (0..5) and hidden successor; per user the cause of every step but the first."""
+    """Per item its text and image group (0..11), size (0..5), hidden group, popularity; per user each step's cause."""
 
     text_group: np.ndarray
     size: np.ndarray
     image_group: np.ndarray
-    successor: np.ndarray
+    hidden_group: np.ndarray
+    popularity: np.ndarray
     causes: list[list[int]]
+
+    def follows(self, cause: str, last: int) -> np.ndarray:
+        """How well every item fits after ``last`` for this cause alone, popularity apart."""
+        if cause == "text":
+            near = np.exp(-2.0 * np.abs(self.size - self.size[last]))
+            return (self.text_group == (self.text_group[last] + 1) % (self.text_group.max() + 1)) * near
+        if cause == "image":
+            return (self.image_group == self.image_group[last]).astype(float)
+        if cause == "collaborative":
+            following = (self.hidden_group[last] + 1) % (self.hidden_group.max() + 1)
+            return (self.hidden_group == following).astype(float)
+        return np.ones(len(self.size))
+
+    def codes(self) -> dict[str, np.ndarray]:
+        """The groups as Semantic IDs, int64 [items, levels]: what a perfect encoder and tokenizer would find."""
+        text = np.column_stack([self.text_group, self.size])
+        return {"text": text, "image": self.image_group[:, None], "hidden": self.hidden_group[:, None]}
 
 
 def generate(knobs: Knobs) -> tuple[Dataset, list[Image.Image], Truth]:
@@ -117,18 +143,20 @@ def generate(knobs: Knobs) -> tuple[Dataset, list[Image.Image], Truth]:
     size = rng.integers(0, SIZES, knobs.items)
     alike = rng.random(knobs.items) < knobs.correlation
     image_group = np.where(alike, text_group, rng.integers(0, len(KINDS), knobs.items))
-    circle = rng.permutation(knobs.items)  # one round trip through all items: nobody is his own successor
-    successor = np.empty(knobs.items, dtype=np.int64)
-    successor[circle] = np.roll(circle, -1)
+    hidden_group = np.argsort(rng.permutation(knobs.items))  # one round trip through all items
     popularity = (1 + rng.permutation(knobs.items)) ** -0.6
+    if knobs.crossed:
+        cells = rng.permutation(np.arange(knobs.items) % knobs.crossed**3)
+        text_group, image_group, hidden_group = np.unravel_index(cells, (knobs.crossed,) * 3)
+        size, popularity = np.zeros_like(size), np.ones_like(popularity)
     items = tuple(_description(rng, int(text_group[item]), int(size[item]), item) for item in range(knobs.items))
     pictures = [_picture(rng, int(group)) for group in image_group]
-    truth = Truth(text_group, size, image_group, successor, [])
+    truth = Truth(text_group, size, image_group, hidden_group, popularity, [])
     proportions = np.array([knobs.text, knobs.image, knobs.collaborative])
     proportions = np.append(proportions, max(0.0, 1 - proportions.sum()))
     sequences = []
     for _ in range(knobs.users):
-        sequence, causes = _walk(rng, knobs, truth, popularity, proportions / proportions.sum())
+        sequence, causes = _walk(rng, knobs, truth, proportions / proportions.sum())
         sequences.append(sequence)
         truth.causes.append(causes)
     users = tuple(f"u{user}" for user in range(knobs.users))
@@ -136,26 +164,20 @@ def generate(knobs: Knobs) -> tuple[Dataset, list[Image.Image], Truth]:
     return Dataset("planted", users, tuple(sequences), knobs.items, items, keys), pictures, truth
 
 
-def _walk(rng, knobs: Knobs, truth: Truth, popularity: np.ndarray, proportions: np.ndarray):
-    """One user: items without repetition, and what caused each step."""
-    free = np.ones(knobs.items, dtype=bool)
+def _walk(rng, knobs: Knobs, truth: Truth, proportions: np.ndarray):
+    """One user: items, without repetition unless groups cross, and what caused each step."""
+    free, popularity = np.ones(knobs.items, dtype=bool), truth.popularity
     sequence, causes = [int(rng.choice(knobs.items, p=popularity / popularity.sum()))], []
-    free[sequence[0]] = False
+    free[sequence[0]] = bool(knobs.crossed)
     for _ in range(rng.integers(knobs.shortest, knobs.longest + 1) - 1):
         last, cause = sequence[-1], int(rng.choice(len(CAUSES), p=proportions))
-        wanted = {
-            "text": (truth.text_group == (truth.text_group[last] + 1) % len(KINDS))
-            * np.exp(-2.0 * np.abs(truth.size - truth.size[last])),
-            "image": truth.image_group == truth.image_group[last],
-            "collaborative": np.arange(knobs.items) == truth.successor[last],
-            "popularity": np.ones(knobs.items),
-        }[CAUSES[cause]]
+        wanted = truth.follows(CAUSES[cause], last)
         if not (wanted * free).any():  # all such items had already: then, and only then, popularity decides
             cause, wanted = CAUSES.index("popularity"), np.ones(knobs.items)
         weight = popularity * wanted * free
         sequence.append(int(rng.choice(knobs.items, p=weight / weight.sum())))
         causes.append(cause)
-        free[sequence[-1]] = False
+        free[sequence[-1]] = bool(knobs.crossed)
     return np.array(sequence, dtype=np.int64), causes
 
 
@@ -191,13 +213,16 @@ def _picture(rng, group: int, side: int = 128) -> Image.Image:
 def write(folder: Path, knobs: Knobs | None = None) -> Path:
     """Write the data set into a new ``folder``, which appears whole or not at all.
 
-    Beside the usual files: planted.truth.json with the groups, successors and causes.
+    Beside the usual files: planted.truth.json with the groups and causes, and the groups as Semantic IDs
+    (planted.index_text.json, index_image, index_hidden), for what no encoder or tokenizer shall blur.
 
     Raises:
         StudyError: the folder exists; what is in it may be of other knobs, and is left alone.
     """
+    from studylib.semantic_ids import SemanticIds  # which reads files of this package's conventions
+
     data, pictures, truth = generate(knobs or Knobs())
-    facts = {name: getattr(truth, name).tolist() for name in ("text_group", "size", "image_group", "successor")}
+    facts = {name: getattr(truth, name).tolist() for name in ("text_group", "size", "image_group", "hidden_group")}
     facts |= {"causes": truth.causes, "names": CAUSES, "knobs": (knobs or Knobs()).model_dump()}
     with atomic.new_folder(folder) as partial:
         atomic.write(data, partial)
@@ -205,6 +230,8 @@ def write(folder: Path, knobs: Knobs | None = None) -> Path:
         for item, picture in enumerate(pictures):
             picture.save(partial / "images" / f"{item}.png")
         (partial / "planted.truth.json").write_text(json.dumps(facts))
+        for name, codes in truth.codes().items():
+            SemanticIds(codes, tuple(codes.max(0) + 1)).save(partial / f"planted.index_{name}.json")
     return folder
 
 
