@@ -204,13 +204,16 @@ def fusion_pairs(
 
 
 def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
-    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3)."""
+    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
+
+    The image comes first in a fused row's features, as ``notebook.Parameters.fused`` has it.
+    """
     rows = []
     for name, group in groups.items():
         if all("ranks_parts" in record for record in group):
             parts = {
-                method(part).label: np.mean([Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group])
-                for part in group[0]["ranks_parts"]
+                label: np.mean([Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group])
+                for label, part in zip(("image codes", "text codes"), group[0]["ranks_parts"], strict=True)
             }
             rows.append({"method": name, **parts, "whole ID": per_user(group, f"recall@{k}").mean()})
     return pd.DataFrame(rows)
