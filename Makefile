@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 study: install
 	$(BIN)/study run $(NOTEBOOKS) $(PARAMS)
 
-# Every table and figure again, from the committed trials, with no training.
+# Tables and figures again from the committed trials, with no training; 01, and 06b and 09 on Scientific, need the data.
 figures: install
 	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false

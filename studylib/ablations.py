@@ -54,10 +54,10 @@ COLLISIONS = {
 
 # 002, Tables 4, 5, 6, 8; one pass, positions, exact scoring, both ways, history and size are the study's own rows.
 GENERATORS = {
-    "base": Choice("encoder-decoder, one pass, tree search"),
+    "base": Choice("encoder-decoder, tree search"),
     "user-tokens-2000": Choice("2,000 user tokens", generator={"user_tokens": 2000}),
     "user-tokens-8000": Choice("8,000 user tokens", generator={"user_tokens": 8000}),
-    "decoder-only": Choice("decoder only", generator={"architecture": "decoder-only"}),
+    "decoder-only": Choice("decoder only", generator={"architecture": "decoder-only", "training": "one-pass"}),
     "no-augmentation": Choice("last item the only target", generator={"augmentation": "none"}),
     "both-ways": Choice("sequences read both ways", generator={"augmentation": "both-ways"}),
     "one-way": Choice("sequences read forwards only", generator={"augmentation": "every"}),

@@ -48,7 +48,7 @@ class TigerSettings(Settings):
     training: Literal["one-pass", "windows"] = "one-pass"
     softmax: Literal["level", "vocabulary", "tree"] = "level"  # tree: 001, Eq. 6
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, le=0.99)
     epochs: int = Field(40, ge=1, le=1_000_000)
     targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
     targets_per_step: int = Field(128, ge=1, le=10**6)
@@ -83,6 +83,10 @@ class TigerSettings(Settings):
         if self.architecture == "decoder-only" and own:
             raise ValueError("alignment, masking, two-part and cross positions need an encoder: leave them out, or set "
                              "architecture to encoder-decoder")  # fmt: skip
+        if self.architecture == "decoder-only" and self.d_head % 2:
+            raise ValueError("d_head must be even: a decoder-only generator turns pairs of numbers by their position")
+        if self.alignment and self.positions != "t5":
+            raise ValueError("alignment translates with T5's positions: leave out two-part positions, or alignment")
         return self
 
 
@@ -110,7 +114,7 @@ class NextItemSettings(Settings):
     d_model: int = Field(64, ge=1, le=16384)
     layers: int = Field(1, ge=1, le=128)
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, le=0.99)
     epochs: int = Field(30, ge=1, le=1_000_000)
     targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
     targets_per_step: int = Field(256, ge=1, le=10**6)
@@ -191,6 +195,8 @@ class Trial(Settings):
 
     @model_validator(mode="after")
     def _fusion(self):
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"features {self.features!r}: a modality twice; name each once")
         several, indexed = len(self.modalities) > 1, [name.startswith("index:") for name in self.modalities]
         if several != (self.fusion != "none"):
             raise ValueError(
@@ -237,5 +243,6 @@ def trial(**settings) -> Trial:
         settings["generator"] = of_budget | generator
     # Settings that nothing would read are put to one value, so that a trial has one description only.
     if features == "none" or all(name.startswith("index:") for name in features.split("+")):
-        settings["tokenizer"] = TokenizerSettings(name="none")
+        given = settings.get("tokenizer", {}) if "+" in features else {}  # ready indexes, too, may collide when fused
+        settings["tokenizer"] = {"name": "none"} | {key: value for key, value in given.items() if key == "collisions"}
     return checked(Trial, settings)

@@ -179,6 +179,7 @@ def score_all(
     lengths: Int[Tensor, " users"],
     chunk: int = 512,
     users: Int[Tensor, " users"] | None = None,
+    missing: Sequence[int] = (),
 ) -> Float[Tensor, "users leaf"]:
     """log p of every Semantic ID, exactly: no search, so that search error itself can be measured.
 
@@ -186,7 +187,7 @@ def score_all(
     """
     codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
     tree = TensorTree(ids.tree, histories.device) if model.softmax == "tree" else None
-    memory = model.read(histories, lengths, users)
+    memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
     columns = []
     for part in codes.split(chunk):
         targets = part[None].expand(len(histories), -1, -1)

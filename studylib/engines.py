@@ -234,6 +234,7 @@ def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+            CHILDREN.stopped.clear()  # a trial may be run without an engine next
         return
     check_name(name)
     try:

@@ -57,7 +57,7 @@ class Searcher:
             yield users, *found
 
     def _exact(self, tree: TensorTree, histories, lengths, seen, tokens) -> tuple[Found, Found]:
-        scores = score_all(self.model, self.ids.written, histories, lengths, users=tokens)
+        scores = score_all(self.model, self.ids.written, histories, lengths, users=tokens, missing=self.missing)
         return rank_leaves(tree, scores, None), rank_leaves(tree, scores, seen)
 
     def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
@@ -84,7 +84,8 @@ class Searcher:
                 hit, slot = right.any(1), right.argmax(1)
                 ahead = np.cumsum(sizes, axis=1) - sizes
                 first[row, users[hit]] = np.minimum(ahead[hit, slot[hit]], int(MISSED) - 1)
-                group[row, users[hit]] = sizes[hit, slot[hit]]
+                if row < 2:  # all items of a leaf have the same codes, so of a part the place is certain
+                    group[row, users[hit]] = sizes[hit, slot[hit]]
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED

@@ -48,7 +48,7 @@ class Explorer(widgets.VBox):
         super().__init__([self.item, widgets.HBox([self.encoder, self.resolution]), widgets.HBox([self.page, right])])
 
     def _follow(self, _=None) -> None:
-        item = int(self.item.value.split(":")[0])
+        item, self.page.value = int(self.item.value.split(":")[0]), b""
         page, features = Page(resolution=self.resolution.value), self.encoder.value
         try:
             picture = io.BytesIO()

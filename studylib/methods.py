@@ -1,6 +1,7 @@
 """What a method is called and how it is drawn: one table for all tables and figures.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; the kinds differ in hatching too, for grey print.
+Colours are Okabe and Ito's and one of Tol's, which colour-blind readers tell apart; the kinds differ in hatching too,
+for grey print.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ COLOURS = {
     "index": "#56B4E9",
     "features": "#CC79A7",
     "fused": "#E69F00",
+    "collaborative": "#882255",
     "control": "#999999",
     "baseline": "#F0E442",
 }
@@ -24,6 +26,7 @@ HATCHES = {
     "index": "\\\\",
     "features": "oo",
     "fused": "++",
+    "collaborative": "..",
     "control": "xx",
     "baseline": "--",
 }
@@ -34,6 +37,7 @@ KIND_NAMES = {
     "index": "published Semantic IDs",
     "features": "ready features",
     "fused": "text and picture",
+    "collaborative": "collaborative codes, alone or too",
     "control": "control",
     "baseline": "baseline without content",
 }
@@ -74,7 +78,7 @@ METHODS = {
     "index:index_text": Method("true text group", "index"),
     "index:index_image": Method("true image group", "index"),
     "index:index_hidden": Method("true hidden group", "index"),
-    "collaborative": Method("SASRec items", "features"),
+    "collaborative": Method("SASRec items", "collaborative"),
     "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "ocr"),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
@@ -96,7 +100,9 @@ def method(features: str, generator: str = "tiger") -> Method:
     """
     name = generator if features == "none" else features
     if "+" in name:
-        return Method(" + ".join(method(part).label for part in name.split("+")), "fused")
+        parts = [method(part) for part in name.split("+")]
+        kind = "collaborative" if any(part.kind == "collaborative" for part in parts) else "fused"
+        return Method(" + ".join(part.label for part in parts), kind)
     if name in METHODS:
         found = METHODS[name]
         return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and name != "craft" else found

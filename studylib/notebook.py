@@ -21,6 +21,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from studylib import paths, tables, trials
 from studylib.ablations import AS_IT_IS, Choice, choices, fused_label
 from studylib.config import BUDGETS, Trial, trial
+from studylib.data.planted import knobs_of
 from studylib.data.registry import find
 from studylib.engines import check_name
 from studylib.errors import StudyError
@@ -328,6 +329,14 @@ def ready(notebook: Path, given: dict) -> dict:
     if "seeds" in takes:  # it runs trials
         if "features" in takes:
             parameters_checked.trials()
+        if "texts" in takes and "reference" in takes:
+            rows = (*parameters_checked.texts, parameters_checked.image)
+            if parameters_checked.reference not in rows:
+                raise StudyError(f"reference: {parameters_checked.reference!r} is none of the rows {', '.join(rows)}")
+        if "mscgrec" in takes and not parameters_checked.mscgrec:
+            raise StudyError("mscgrec: no row, and the first is what the others are tested against; name one")
+        for name in parameters_checked.knobs if "knobs" in takes else ():
+            knobs_of(name)
         parameters_checked.content(parameters_checked.reference)
         parameters_checked.baseline_trials()
         if parameters_checked.train:

@@ -111,10 +111,10 @@ LINES = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B
 
 
 def line_style(number: int) -> dict:
-    """Colour and dashes of the n-th line: neighbours differ in both, and no two of twenty-eight are the same."""
+    """Colour and dashes of the n-th line: neighbours differ in both, and the first twenty-eight all differ."""
     return {
         "color": LINES[number % len(LINES)],
-        "linestyle": ("-", "--", ":", "-.")[(number + number // len(LINES)) % 4],
+        "linestyle": ("-", "--", ":", "-.")[(number % len(LINES) + number // len(LINES)) % 4],
         "linewidth": 1.3,
     }
 
@@ -311,16 +311,21 @@ def joint_projection(points: pd.DataFrame, axis: Axes, lines: int) -> Axes:
 
 
 def agreement(pairs: pd.DataFrame, axis: Axes) -> Axes:
-    """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``."""
+    """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``.
+
+    Names stand at the rows with numbers, the numbers alone at the columns.
+    """
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    square = pairs.pivot(index="second", columns="first", values="ami").reindex(names[1:], columns=names[:-1])
+    square = pairs.pivot(index="second", columns="first", values="ami").reindex(names, columns=names[:-1])
     seaborn.heatmap(
         square.astype(float), ax=axis, annot=True, fmt=".2f", cmap="Greys", vmin=0, vmax=1, square=True, linewidths=0.5,
-        cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.7},
+        annot_kws={"size": 8}, cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.9},
     )  # fmt: skip
     axis.set(xlabel="", ylabel="")
-    axis.set_xticks(axis.get_xticks(), names[:-1], rotation=30, ha="right")
-    axis.tick_params(axis="y", rotation=0)
+    axis.set_xticks(axis.get_xticks(), range(1, len(names)), rotation=0)
+    wrapped = [name.replace(", ", ",\n", 1) for name in names]
+    numbered = [f"{name}  {number}" for number, name in enumerate(wrapped, 1)]
+    axis.set_yticks(axis.get_yticks(), numbered, rotation=0)
     axis.grid(visible=False)
     return axis
 

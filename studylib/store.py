@@ -84,7 +84,7 @@ class Store:
         """Write a finished trial; the record comes last, so that it stands for the whole."""
         folder = self.folder(record["key"])
         for left in folder.glob(".*.partial"):  # by a process that was killed; the caller holds the trial's lock
-            left.unlink()
+            left.unlink(missing_ok=True)
         if codes is not None:
             write_bytes(folder / "codes.npy", codes)
             write_bytes(folder / "codes.npy.sha256", f"{sha256(codes).hexdigest()}  codes.npy\n".encode())

@@ -49,6 +49,8 @@ def comparison(
     the difference to the reference with its 95 % interval, p and Holm-corrected p over the table's comparisons.
     """
     reference = next(iter(groups)) if reference is None else reference
+    if reference not in groups:
+        raise StudyError(f"reference {reference!r} is none of the rows {', '.join(groups)}")
     base = per_user(groups[reference], metric)
     rows = []
     for name, group in groups.items():
@@ -145,7 +147,7 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: s
         values = [per_user(group, metric) for group in (first, second)]
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "p"])
     table["p holm"] = holm(table["p"].tolist())
     return table
 
@@ -211,9 +213,10 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
     rows = []
     for name, group in groups.items():
         if all("ranks_parts" in record for record in group):
+            modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
             parts = {
                 label: np.mean([Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group])
-                for label, part in zip(("image codes", "text codes"), group[0]["ranks_parts"], strict=True)
+                for label, part in zip(("image codes", "text codes"), modalities, strict=True)
             }
             rows.append({"method": name, **parts, "whole ID": per_user(group, f"recall@{k}").mean()})
     return pd.DataFrame(rows)

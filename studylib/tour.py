@@ -13,6 +13,7 @@ from studylib.data import Dataset, load
 from studylib.decoding import TensorTree, beam_search
 from studylib.encoders import ocr, transcript, weights
 from studylib.encoders.registry import encoder
+from studylib.errors import StudyError
 from studylib.evaluation import Searcher, padded
 from studylib.recommend import with_weights
 from studylib.render import Page, render
@@ -29,10 +30,17 @@ class Line:
     text: str
 
 
-def trained(trial: Trial) -> tuple[Dataset, Searcher]:
-    """A trial's data and its trained generator; run first if it is not finished."""
-    run([trial], jobs=1)
+def trained(trial: Trial, item: int, user: int) -> tuple[Dataset, Searcher]:
+    """A trial's data and its trained generator; run first if it is not finished.
+
+    Raises:
+        StudyError: the data set has no such item or user.
+    """
     data = load(trial.data)
+    for name, number, count in (("item", item, data.n_items), ("user", user, len(data.users))):
+        if number >= count:
+            raise StudyError(f"{name}: {trial.data} has {count}, counted from 0; choose another than {number}")
+    run([trial], jobs=1)
     return data, with_weights(trial, data, key_of(trial, data))
 
 
@@ -86,8 +94,8 @@ def branches(ids: SemanticIds, item: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beams(searcher: Searcher, history: np.ndarray, shown: int = 5) -> pd.DataFrame:
-    """The best prefixes after each level of the search.
+def beams(searcher: Searcher, history: np.ndarray, user: int = 0, shown: int = 5) -> pd.DataFrame:
+    """The best prefixes after each level of the search; ``user`` matters to a generator that has user tokens.
 
     Columns: ``level``; ``codes`` written so far; ``log p``; ``items`` that begin with them.
     """
@@ -102,6 +110,7 @@ def beams(searcher: Searcher, history: np.ndarray, shown: int = 5) -> pd.DataFra
 
     table, lengths = padded([history[-searcher.history :]])
     codes = torch.as_tensor(searcher.ids.codes)[table]
-    found, _ = beam_search(searcher.model, TensorTree(tree), codes, lengths, searcher.beams, watch=note)
+    users = None if searcher.user_tokens is None else torch.as_tensor(searcher.user_tokens[[user]])
+    found, _ = beam_search(searcher.model, TensorTree(tree), codes, lengths, searcher.beams, users=users, watch=note)
     note(ids.levels, found.leaves, found.scores)
     return pd.DataFrame(rows)

@@ -76,7 +76,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     earlier = checkpoints.seconds(checkpoint)
     epochs, borrowed = trained_for_another_search(trial, data, model)
     if epochs is None:
-        if settings.alignment and not checkpoint.exists():  # it comes first, so a checkpoint stands behind it
+        if settings.alignment and not earlier:  # it comes first, so a checkpoint that can be read stands behind it
             align(model, ids, settings, trial.seed)
         epochs = training.train(
             model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,

@@ -117,3 +117,10 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
         assert any(claim.table in file.read_text() for file in (paths.ROOT / "notebooks").glob("*.ipynb")) or (
             claim.table in ("why", "geometry_closer")
         )
+
+
+@pytest.mark.parametrize("text", ["claims: 3", "claims: [3]", "x: 1", "claims: null"])
+def test_a_file_without_claims_is_named(tmp_path, text):
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(StudyError, match="no list 'claims' of mappings"):
+        claims.read(tmp_path / "claims.yaml")

@@ -10,6 +10,7 @@ from studylib.data import Split
 from studylib.decoding import TensorTree, beam_search, score_all
 from studylib.evaluation import Searcher, padded
 from studylib.fusion import late
+from studylib.metrics import Ranks
 from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
 
@@ -19,9 +20,9 @@ COLLIDING = SemanticIds(RNG.integers(0, 3, (40, 3)), (3, 3, 3))
 USERS = [RNG.integers(0, 40, RNG.integers(1, 7)) for _ in range(9)]
 
 
-def generator(ids: SemanticIds) -> Tiger:
+def generator(ids: SemanticIds, **options) -> Tiger:
     torch.manual_seed(1)
-    return Tiger(ids.sizes, Size(16, 32, 1, 2, 2, 8), dropout=0.0).eval()
+    return Tiger(ids.sizes, Size(16, 32, 1, 2, 2, 8), dropout=0.0, **options).eval()
 
 
 @pytest.mark.parametrize("ids", [UNIQUE, COLLIDING], ids=["unique", "colliding"])
@@ -92,10 +93,16 @@ def test_rank_of_a_shared_id_is_an_expectation_over_its_group():
 
 
 def test_exact_search_ranks_as_full_beams_do():
-    split = Split(tuple(USERS), np.arange(len(USERS)))
-    exact = Searcher(generator(COLLIDING), COLLIDING, search="exact").ranks(split)
-    beams = Searcher(generator(COLLIDING), COLLIDING, beams=1000).ranks(split)
-    for one, other in zip(exact, beams, strict=True):
+    split, model = Split(tuple(USERS), np.arange(len(USERS))), generator(COLLIDING, parts=((0,), (1, 2)))
+    for missing in ((), (0,)):
+        exact = Searcher(model, COLLIDING, search="exact", missing=missing).ranks(split)
+        beams = Searcher(model, COLLIDING, beams=1000, missing=missing).ranks(split)
+        assert_same_ranks(exact, beams)
+    assert (exact[0].first != Searcher(model, COLLIDING, search="exact").ranks(split)[0].first).any()
+
+
+def assert_same_ranks(ours: tuple[Ranks, Ranks], theirs: tuple[Ranks, Ranks]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.first, other.first)
         np.testing.assert_array_equal(one.group, other.group)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import content, training
+from studylib import content, tables, training
 from studylib.alignment import align
 from studylib.config import TigerSettings, TokenizerSettings, trial
 from studylib.data import load
@@ -193,7 +193,23 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
     for name in ("features:circle", "random"):
         part = Ranks.unpack(record["ranks_parts"][name])
         assert (part.first <= whole.first).all()
+        assert (part.group == 1).all()  # all items of a leaf have these codes
     assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
+
+
+def test_parts_are_named_by_the_features_order_and_not_by_the_alphabet():
+    """As a record is read back: its parts in alphabetical order, image second."""
+    hit, missed = Ranks(np.zeros(4, "u2"), np.ones(4, "u2")), Ranks(np.full(4, 99, "u2"), np.ones(4, "u2"))
+    parts = {"index:index_lemb": missed.pack(), "index:index_vitemb": hit.pack()}
+    record = {"trial": {"features": "index:index_vitemb+index:index_lemb"}, "ranks": missed.pack(), "key": "x"}
+    row = tables.part_hits({"fused": [record | {"ranks_parts": parts}]}).iloc[0]
+    assert (row["image codes"], row["text codes"]) == (1, 0)
+
+
+def test_ready_indexes_that_collide_can_be_left_so_when_fused():
+    kept = trial(data="X", features="index:a+index:b", fusion="late", tokenizer={"collisions": "none", "codes": 9})
+    assert (kept.tokenizer.name, kept.tokenizer.collisions) == ("none", "none")
+    assert kept.tokenizer.codes == trial(data="X", features="index:a+index:b", fusion="late").tokenizer.codes
 
 
 @pytest.mark.parametrize(
@@ -207,6 +223,12 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         ({"features": "a+b", "fusion": "late", "target": "a"}, "stacked fusion writes one of its features"),
         ({"features": "a+b", "fusion": "interleaved", "generator": {"masking": 0.5}}, "choose stacked or late fusion"),
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
+        ({"features": "a+a", "fusion": "late"}, "a modality twice"),
+        ({"features": "a", "generator": {"architecture": "decoder-only", "d_head": 25}}, "d_head must be even"),
+        (
+            {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "positions": "two-part"}},
+            "leave out two-part positions, or alignment",
+        ),
         (
             {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "architecture": "decoder-only"}},
             "alignment, masking, two-part and cross positions need an encoder",

@@ -138,6 +138,20 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("stem", "given", "complaint"),
+    [
+        ("03_early_fusion", {"texts": ["ppocr-v6"]}, "'minilm' is none of the rows ppocr-v6, efficientnet-lite0"),
+        ("08_modality_values", {"knobs": ["planted:crossed=5"]}, "items must be a multiple of 125"),
+        ("08_modality_values", {"knobs": ["planted:text=0.1,text=0.2"]}, "text is given twice"),
+        ("12_mscgrec", {"mscgrec": []}, "mscgrec: no row"),
+    ],
+)
+def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complaint, tmp_path):
+    with pytest.raises(StudyError, match=complaint):
+        notebook.execute(NOTEBOOKS[0].with_stem(stem), given, tmp_path)
+
+
 def test_the_parameters_cell_can_be_run_again_by_hand():
     namespace = {"data": "planted", "seeds": 2}
     assert notebook.parameters(namespace).seeds == 2

@@ -31,6 +31,9 @@ def test_values_add_up_and_a_useless_player_gets_nothing():
     payouts = base | {players | {"idle"}: payout for players, payout in base.items()}
     rows = shapley.table(payouts).set_index("modality")
     assert rows["value"].sum() == pytest.approx((base[frozenset("xy")] - base[frozenset()]).mean())
+    assert rows["share"].isna().all()  # four payouts of the same noise: nothing is gained that could be shared
+    payouts = {players: payout + len(players - {"idle"}) for players, payout in payouts.items()}
+    rows = shapley.table(payouts).set_index("modality")
     assert rows["share"].sum() == pytest.approx(1)
     assert rows.loc["idle", "value"] == pytest.approx(0)
     assert rows.loc["idle", "low"] <= 0 <= rows.loc["idle", "high"]

@@ -90,6 +90,7 @@ def test_it_is_made_anew_and_touches_nothing_else(site, folders, capsys):
     assert not (site / "old.html").exists()
     (folders / "mine").mkdir()
     (folders / "mine" / "thesis.tex").write_text("")
+    (folders / "mine" / "index.html").write_text("somebody's own page")
     assert main(["site", str(folders / "mine")]) == 2
     assert "not a site" in capsys.readouterr().err
     assert (folders / "mine" / "thesis.tex").exists()

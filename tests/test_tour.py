@@ -13,13 +13,14 @@ from studylib.errors import StudyError
 from studylib.explorer import Explorer
 from studylib.render import Page
 from studylib.semantic_ids import SemanticIds
+from studylib.store import Store
 from tests.conftest import ITEMS
 from tests.test_trials import QUICK, TOKENIZER
 
 
 @pytest.fixture
 def searcher(folders):
-    return tour.trained(trial(data="Toy", features="features:circle", tokenizer=TOKENIZER, generator=QUICK))[1]
+    return tour.trained(trial(data="Toy", features="features:circle", tokenizer=TOKENIZER, generator=QUICK), 0, 0)[1]
 
 
 def test_beams_end_where_the_search_ends(searcher):
@@ -35,6 +36,23 @@ def test_beams_end_where_the_search_ends(searcher):
         codes = [int(code.split("_")[1]) for code in row["codes"].split()]
         assert row["items"] == (searcher.ids.codes[:, : len(codes)] == codes).all(1).sum() > 0
     assert (table.groupby("level")["log p"].diff().dropna() <= 0).all()
+
+
+def test_beams_of_a_generator_that_knows_its_users(folders):
+    named = trial(data="Toy", features="features:circle", tokenizer=TOKENIZER, generator=QUICK | {"user_tokens": 5})
+    searcher = tour.trained(named, 0, 0)[1]
+    history = np.arange(5)
+    for user in (0, 3):
+        last = tour.beams(searcher, history, user)["log p"].iloc[-5:].tolist()
+        assert last == pytest.approx([score for _, score in searcher.recommend(history, 5, seen=True, user=user)])
+
+
+def test_an_item_or_a_user_that_is_not_there_is_refused_before_training(folders):
+    wanted = trial(data="Toy", features="features:circle", tokenizer=TOKENIZER, generator=QUICK)
+    for item, user, complaint in ((10**6, 0, "item: Toy has"), (0, 10**6, "user: Toy has")):
+        with pytest.raises(StudyError, match=complaint):
+            tour.trained(wanted, item, user)
+    assert not Store.default().finished()
 
 
 def test_branches_are_the_path_and_its_siblings():

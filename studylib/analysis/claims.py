@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from studylib import tables
+from studylib import paths, tables
 from studylib.analysis.significance import compare
 from studylib.errors import StudyError
 from studylib.files import read_yaml
@@ -119,8 +119,11 @@ def read(file: Path = LEDGER) -> list[Claim]:
     Raises:
         StudyError: a claim of another form, or two of one id.
     """
-    claims = []
-    for number, given in enumerate(read_yaml(file)["claims"]):
+    claims, listed = [], read_yaml(file)
+    listed = listed.get("claims") if isinstance(listed, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(given, dict) for given in listed):
+        raise StudyError(f"{file}: no list 'claims' of mappings; see studylib/analysis/claims.yaml")
+    for number, given in enumerate(listed):
         try:
             claims.append(checked(Claim, given))
         except StudyError as error:
@@ -137,8 +140,9 @@ def find(claim: Claim, data: str) -> Finding:
         if claim.where_row:
             return _measured(claim, data)
         groups = tables.records_behind(claim.table, data)
-    except StudyError:
-        return Finding(claim, data, missing=f"{claim.table} of {data} is not there")
+    except StudyError as error:
+        there = (paths.results_of(data) / f"{claim.table}.csv").exists()
+        return Finding(claim, data, missing=str(error) if there else f"{claim.table} of {data} is not there")
     for row in (claim.first, claim.second):
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
@@ -151,6 +155,9 @@ def find(claim: Claim, data: str) -> Finding:
 def _measured(claim: Claim, data: str) -> Finding:
     table = tables.saved(claim.table, data)
     of_data = {"data": data} if "data" in table else {}  # a pooled table has rows of several data sets
+    absent = [column for column in (*claim.where_row, *claim.columns) if column not in table]
+    if absent:
+        return Finding(claim, data, missing=f"{claim.table} of {data} has no column {absent[0]}")
     for column, value in (of_data | claim.where_row).items():
         table = table[table[column].astype(str) == value]
     if len(table) != 1:
@@ -222,5 +229,6 @@ def _said(finding: Finding) -> str:
 if __name__ == "__main__":  # python -m studylib.analysis.claims README.md
     file = Path(sys.argv[1])
     file.write_text(
-        into(file.read_text(encoding="utf-8"), tables.saved("ledger", "claims").rename(columns=MARK_COLUMN))
+        into(file.read_text(encoding="utf-8"), tables.saved("ledger", "claims").rename(columns=MARK_COLUMN)),
+        encoding="utf-8",
     )

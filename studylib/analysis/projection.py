@@ -38,8 +38,10 @@ def joint_projection(
 
         near = min(15, len(stacked) - 1)
         threads = torch.get_num_threads()
-        plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
-        torch.set_num_threads(threads)  # numba sets OpenMP's for all, and sums of another order are other bytes
+        try:
+            plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
+        finally:
+            torch.set_num_threads(threads)  # numba sets OpenMP's for all, and sums of another order are other bytes
     elif method == "pca":
         stacked -= stacked.mean(0)
         left, values, right = np.linalg.svd(stacked, full_matrices=False)

@@ -78,7 +78,12 @@ def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts
 
     Args:
         players: the names of the modalities, and the cause that each shows (``planted.CAUSES``).
+
+    Raises:
+        StudyError: groups that do not cross, where an ideal reader would have to know more than the last product.
     """
+    if not knobs.crossed:
+        raise StudyError("the ideal reader is known for crossed groups only; add crossed=4,items=64 to the knobs")
     data, _, truth = planted.generate(knobs)
     popularity = truth.popularity / truth.popularity.sum()
     last, users = np.array([history[-1] for history in data.test.histories]), np.arange(len(data.test.targets))
@@ -101,15 +106,18 @@ def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     """One row a modality: value, its 95 % interval over users, and its share of what all modalities add.
 
+    NaN shares where they add nothing to speak of: the interval of the sum reaches down to 0.
+
     The values add up to the payout of all modalities minus that of none, which is checked.
     """
     values = shapley_values(payouts)
-    total = float((payouts[frozenset(values)] - payouts[frozenset()]).mean())
+    gain = payouts[frozenset(values)] - payouts[frozenset()]
+    total, seen = float(gain.mean()), bootstrap_interval(gain, seed)[0] > 0
     if abs(sum(value.mean() for value in values.values()) - total) > 1e-9:
         raise AssertionError("Shapley values do not add up to what all modalities add")
     rows = []
     for player, value in values.items():
         low, high = bootstrap_interval(value, seed)
-        share = value.mean() / total if total else np.nan
+        share = value.mean() / total if seen else np.nan
         rows.append({"modality": player, "value": value.mean(), "low": low, "high": high, "share": share})
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from studylib import paths
 from studylib.data import atomic
 from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
-from studylib.settings import Settings, checked
+from studylib.settings import Settings, checked, later
 
 VERSION = 2  # raise it when the same knobs give other data
 CAUSES = ("text", "image", "collaborative", "popularity")
@@ -75,7 +75,7 @@ class Knobs(Settings):
     image: float = Field(0.25, ge=0, le=1)
     collaborative: float = Field(0.2, ge=0, le=1)
     correlation: float = Field(0.2, ge=0, le=1)
-    crossed: int = Field(0, ge=0, le=12)
+    crossed: int = later(0, ge=0, le=12)
     shortest: int = Field(6, ge=3)
     longest: int = Field(14, ge=3)
     seed: int = Field(0, ge=0)
@@ -101,6 +101,9 @@ def knobs_of(name: str) -> Knobs:
     (0.6, 0.25)
     """
     given = [part.partition("=") for part in name.partition(":")[2].split(",") if part]
+    twice = [knob for number, (knob, _, _) in enumerate(given) if knob in (other for other, _, _ in given[:number])]
+    if twice:
+        raise StudyError(f"{name}: {twice[0]} is given twice; leave one out")
     try:
         return checked(Knobs, {knob: value for knob, _, value in given})
     except StudyError as error:

@@ -17,8 +17,6 @@ from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
 from studylib.tokenizers import collisions
 
-LAYOUTS = ("late", "interleaved", "delimited")
-
 
 def combine(modalities: Sequence[SemanticIds], layout: str, deduplicate: bool = True) -> SemanticIds:
     """One Semantic ID of several; ``parts`` names the levels of each modality, delimiters in front included.

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import nbformat
@@ -28,6 +29,7 @@ PROGRESS = re.compile(r"^(trials: \d|.*: \d+ of \d+ items, )")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r'<a href="([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 IMAGE = re.compile(r'src="([^":]+\.png)"')
+MARK = ".study-site"  # stands in a folder that is a site, and may be made anew
 DOCUMENTS = ("README.md", "docs/extending.md", "docs/scaling.md", "docs/security.md")
 # Folded code, no prompts: what is left of a notebook reads like a paper's section.
 TEMPLATE = """{% extends 'basic/index.html.j2' %}
@@ -56,11 +58,13 @@ def build(folder: Path) -> list[Path]:
     executed = [file for file in executed if not file.stem.endswith(".failed")]
     if not executed:
         raise StudyError(f"{paths.results_root()}: no executed notebook; run 'make study' or 'make figures' first")
-    if folder.exists() and not (folder / "index.html").exists():
+    if folder.exists() and not (folder / MARK).exists():
         raise StudyError(f"{folder}: not a site; name a new folder, what is there would be removed")
     pages = [_notebook(file) for file in executed]
     pages += [_document(paths.ROOT / name) for name in DOCUMENTS]
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).write_text("Made by `study site`, which may remove this folder.\n")
     page = jinja2.Environment(autoescape=False).from_string((HERE / "page.html.j2").read_text(encoding="utf-8"))
     groups: dict[str, list[Page]] = {}
     for one in pages:
@@ -125,7 +129,9 @@ def _described(output: dict, source: str, data: str) -> None:
         return
     name = SAVED.search(source)
     file = paths.figures_of(data) / f"{name[1]}.png" if name else None
-    if file is None or not file.exists():
+    if name and not file.exists():  # the ledger's figure is of no data set
+        file = next(paths.figures_root().glob(f"*/{name[1]}.png"), None)
+    if file is None:
         output.setdefault("metadata", {})["alt"] = "a figure without a description"
         return
     with Image.open(file) as picture:
@@ -165,8 +171,8 @@ def _front(groups: dict[str, list[Page]]) -> str:
         text += "\n## The ledger of claims\n\n🟢 reproduced, 🔴 contradicted, 🟡 depends on the data, ⚪ undecided.\n\n"
         text += ledger.read_text(encoding="utf-8")
     lists = "".join(
-        f"<h2>{group}</h2><ul>"
-        + "".join(f'<li><a href="{page.file}">{html.escape(page.title)}</a></li>' for page in pages)
+        f"<h2>{html.escape(group)}</h2><ul>"
+        + "".join(f'<li><a href="./{quote(page.file)}">{html.escape(page.title)}</a></li>' for page in pages)
         + "</ul>"
         for group, pages in groups.items()
     )
