@@ -64,7 +64,7 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
     rows = table.iloc[::-1]
     places = np.arange(len(rows))
     bars = axis.barh(
-        places, rows[metric], xerr=rows[f"{metric} sd"].fillna(0), height=0.72, edgecolor="#333333", linewidth=0.6,
+        places, rows[metric], xerr=rows[f"{metric} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
         color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
     )  # fmt: skip
     for bar, kind, value, sd in zip(bars, rows["kind"], rows[metric], rows[f"{metric} sd"].fillna(0), strict=True):
@@ -174,7 +174,7 @@ def by_strategy(
     for number, text in enumerate(means.columns):
         bars = axis.bar(
             places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
-            yerr=spreads[text].fillna(0), color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
+            yerr=spreads[text], color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
             error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
         for bar in bars:

@@ -3,35 +3,60 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 
 from studylib.render import RenderedPage
 
-MARKS = {"numeral": "#9ecae9", "unit": "#fdd49e", "separator": "#dddddd", "abbreviation": "#efbedd"}
+MARKS = {
+    "numeral": {"facecolor": "#9ecae9", "edgecolor": "none"},
+    "unit": {"facecolor": "#fdd49e", "edgecolor": "black"},
+    "separator": {"facecolor": "#dddddd", "edgecolor": "none"},
+    "abbreviation": {"facecolor": "#efbedd", "edgecolor": "black", "linestyle": ":"},
+}
+COLUMNS = 110  # letters of 7 points that fill a line of a figure
 
 
-def description(
-    text: str, spans: Sequence[tuple[int, int, str]], axis: Axes, columns: int = 104, lines: int = 9
-) -> Axes:
-    """A text with its attribute-like tokens marked in colour (000's Figure 6 shows the texts bare)."""
-    row, column = 0, 0
+def descriptions(texts: dict[str, tuple[str, Sequence[tuple[int, int, str]]]], lines: int = 9) -> Figure:
+    """Texts with their attribute-like tokens marked in colour and outline (000's Figure 6 shows the texts bare).
+
+    Args:
+        texts: by title, a text and the spans of its tokens with their kinds (``attributes.spans``).
+        lines: at most so many of each text.
+    """
+    laid = {title: _laid(*text, lines) for title, text in texts.items()}
+    heights = [1.8 + max(row for row, *_ in words) for words in laid.values()]
+    figure, axes = plt.subplots(
+        len(laid), figsize=(6.6, 0.3 + 0.145 * sum(heights) + 0.2 * len(laid)), squeeze=False, height_ratios=heights
+    )
+    for (title, words), height, axis in zip(laid.items(), heights, axes[:, 0], strict=True):
+        for row, column, word, kind in words:
+            box = {"boxstyle": "square,pad=0.12", "linewidth": 0.6, **MARKS[kind]} if kind in MARKS else None
+            axis.text(column, -row, word, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box)
+        axis.set(xlim=(0, COLUMNS), ylim=(-height, 0.4), title=title)
+        axis.axis("off")
+    patches = [Patch(**mark, label=kind) for kind, mark in MARKS.items()]
+    figure.legend(handles=patches, loc="outside lower left", ncols=len(patches))
+    return figure
+
+
+def _laid(text: str, spans: Sequence[tuple[int, int, str]], lines: int) -> list[tuple[int, int, str, str]]:
+    """Row, column, word and kind of each token, with an ellipsis where the text goes on."""
+    row, column, words = 0, 0, []
     for start, end, kind in spans:
-        token = text[start:end].replace("$", r"\$")
-        if column and column + end - start > columns:
+        if column and column + end - start > COLUMNS:
             row, column = row + 1, 0
         if row == lines:
-            axis.text(0, -row, "…", family="DejaVu Sans Mono", fontsize=7, va="top")
-            break
-        box = {"boxstyle": "square,pad=0.12", "facecolor": MARKS[kind], "edgecolor": "none"} if kind in MARKS else None
-        axis.text(column, -row, token, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box)
+            return [*words, (row, 0, "…", "word")]
+        words.append((row, column, text[start:end].replace("$", r"\$"), kind))
         column += end - start + 1
-    axis.set(xlim=(0, columns), ylim=(-lines - 0.5, 0.5))
-    axis.axis("off")
-    return axis
+    return words
 
 
 def page(drawn: RenderedPage, axis: Axes, share: float = 0.35) -> Axes:
