@@ -195,7 +195,7 @@ class Trial(Settings):
 
     @model_validator(mode="after")
     def _fusion(self):
-        if len(set(self.modalities)) < len(self.modalities):
+        if len(set(self.modalities)) < len(self.modalities) and (self.late or self.fusion == "stacked"):
             raise ValueError(f"features {self.features!r}: a modality twice; name each once")
         several, indexed = len(self.modalities) > 1, [name.startswith("index:") for name in self.modalities]
         if several != (self.fusion != "none"):
