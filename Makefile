@@ -17,8 +17,8 @@ study: install
 figures: install
 	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false
-	$(BIN)/study run notebooks/03_early_fusion.ipynb notebooks/10_tokenizers.ipynb notebooks/11_generator.ipynb \
-	  params/scientific.yaml -p seeds 2 -p train false
+	$(BIN)/study run notebooks/10_tokenizers.ipynb notebooks/11_generator.ipynb params/scientific.yaml -p train false
+	$(BIN)/study run notebooks/03_early_fusion.ipynb params/scientific.yaml -p seeds 2 -p train false
 	$(BIN)/study run notebooks/04_late_fusion.ipynb notebooks/07_modality_overlap.ipynb params/scientific.yaml \
 	  -p seeds 1 -p train false
 
