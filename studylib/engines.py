@@ -226,7 +226,6 @@ def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
     if not name:
         jobs = jobs or len(gpus().ids) or len(os.sched_getaffinity(0))
         pool = ThreadPoolExecutor(jobs)
-        CHILDREN.stopped.clear()
         try:
             yield Engine(pool, jobs)
         except BaseException:  # an interrupt as well: nobody waits for the trials any more

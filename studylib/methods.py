@@ -37,7 +37,7 @@ KIND_NAMES = {
     "index": "published Semantic IDs",
     "features": "ready features",
     "fused": "text and picture",
-    "collaborative": "collaborative codes, alone or too",
+    "collaborative": "with collaborative codes",
     "control": "control",
     "baseline": "baseline without content",
 }

@@ -64,7 +64,7 @@ class Parameters(Settings):
     user: int = Field(0, ge=0)
     modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
     target: str = "collaborative"
-    mscgrec: tuple[str, ...] = ("full", "t5-positions", "unconstrained", "masked")
+    mscgrec: tuple[str, ...] = Field(("full", "t5-positions", "unconstrained", "masked"), min_length=1)
     knobs: tuple[str, ...] = ()
     letter: str = "minilm"
     ledger: str = "claims"
@@ -79,6 +79,13 @@ class Parameters(Settings):
     def _budget(cls, value: str) -> str:
         if value not in BUDGETS:
             raise ValueError(f"must be one of {', '.join(BUDGETS)}")
+        return value
+
+    @field_validator("knobs")
+    @classmethod
+    def _knobs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            knobs_of(name)
         return value
 
     @field_validator("fused_shapes")
@@ -333,10 +340,6 @@ def ready(notebook: Path, given: dict) -> dict:
             rows = (*parameters_checked.texts, parameters_checked.image)
             if parameters_checked.reference not in rows:
                 raise StudyError(f"reference: {parameters_checked.reference!r} is none of the rows {', '.join(rows)}")
-        if "mscgrec" in takes and not parameters_checked.mscgrec:
-            raise StudyError("mscgrec: no row, and the first is what the others are tested against; name one")
-        for name in parameters_checked.knobs if "knobs" in takes else ():
-            knobs_of(name)
         parameters_checked.content(parameters_checked.reference)
         parameters_checked.baseline_trials()
         if parameters_checked.train:

@@ -184,7 +184,8 @@ def by_strategy(
     axis.set_xticks(places, means.index)
     middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')}")
+    spread = "one seed" if spreads.isna().all(axis=None) else "mean, sd over seeds"
+    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')} ({spread})")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
@@ -251,6 +252,21 @@ def values(table: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+def values_by_knobs(rows: pd.DataFrame) -> Figure:
+    """``values`` of every setting of the planted knobs beside the ideal reader's, from ``shapley.beside_ideal``."""
+    settings = [row for _, row in rows.groupby("data", sort=False)]
+    lines = -(-len(settings) // 2)
+    figure, axes = plt.subplots(lines, 2, figsize=(6.6, 1.7 * lines), sharex=True, sharey=True, squeeze=False)
+    for axis, row in zip(axes.flat, settings, strict=False):
+        values(row, axis)
+        axis.set_title(", ".join(f"{part['modality']} {part['knob']:g}" for _, part in row.iterrows()))
+        axis.label_outer()
+    for axis in axes.flat[len(settings) :]:
+        axis.remove()
+    axes[0, 0].legend()
+    return figure
+
+
 def relations(table: pd.DataFrame, axis: Axes) -> Axes:
     """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band."""
     places = np.arange(len(table))[::-1]
@@ -278,8 +294,12 @@ VERDICTS = {  # colour, marker: they differ in grey too
 
 
 def claims(details: pd.DataFrame, axis: Axes) -> Axes:
-    """Every claim's effect and interval on every data set, by verdict; from ``claims.ledger``."""
+    """Every claim's effect and interval on every data set, by verdict, on what the claim says; ``claims.ledger``."""
     rows = details[details["missing"] == ""].iloc[::-1].reset_index(drop=True)
+    ends = 1.1 * np.array([min(rows["low"].min(), 0), max(rows["high"].max(), 0)]) if len(rows) else (0, 1)
+    least, most = rows["above"].clip(*ends), rows["below"].clip(*ends)
+    axis.barh(rows.index, most - least, left=least, height=0.8, color="#e5e5e5", label="as claimed")
+    axis.set_xlim(*ends)
     axis.axvline(0, color="#333333", linewidth=0.8)
     for verdict, (colour, marker) in VERDICTS.items():
         own = rows[rows["verdict"] == verdict]
@@ -289,7 +309,7 @@ def claims(details: pd.DataFrame, axis: Axes) -> Axes:
         )
     axis.set_yticks(rows.index, rows["claim"] + ", " + rows["data"])
     axis.set_ylim(-0.6, max(len(rows), 1) - 0.4)
-    axis.set_xlabel("effect, with its 95 % interval")
+    axis.set_xlabel("relative change of Recall@10, or the measure that the claim names; 95 % interval")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
@@ -310,24 +330,26 @@ def joint_projection(points: pd.DataFrame, axis: Axes, lines: int) -> Axes:
     return axis
 
 
-def agreement(pairs: pd.DataFrame, axis: Axes) -> Axes:
+def agreement(pairs: pd.DataFrame, title: str) -> Figure:
     """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``.
 
     Names stand at the rows with numbers, the numbers alone at the columns.
     """
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     square = pairs.pivot(index="second", columns="first", values="ami").reindex(names, columns=names[:-1])
+    side = 0.42 * len(names)
+    figure, axis = plt.subplots(figsize=(side + 3, side + 0.6))
     seaborn.heatmap(
         square.astype(float), ax=axis, annot=True, fmt=".2f", cmap="Greys", vmin=0, vmax=1, square=True, linewidths=0.5,
         annot_kws={"size": 8}, cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.9},
     )  # fmt: skip
-    axis.set(xlabel="", ylabel="")
+    axis.set(xlabel="", ylabel="", title=title)
     axis.set_xticks(axis.get_xticks(), range(1, len(names)), rotation=0)
     wrapped = [name.replace(", ", ",\n", 1) for name in names]
     numbered = [f"{name}  {number}" for number, name in enumerate(wrapped, 1)]
     axis.set_yticks(axis.get_yticks(), numbered, rotation=0)
     axis.grid(visible=False)
-    return axis
+    return figure
 
 
 def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) -> None:

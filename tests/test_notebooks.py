@@ -144,7 +144,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
         ("03_early_fusion", {"texts": ["ppocr-v6"]}, "'minilm' is none of the rows ppocr-v6, efficientnet-lite0"),
         ("08_modality_values", {"knobs": ["planted:crossed=5"]}, "items must be a multiple of 125"),
         ("08_modality_values", {"knobs": ["planted:text=0.1,text=0.2"]}, "text is given twice"),
-        ("12_mscgrec", {"mscgrec": []}, "mscgrec: no row"),
+        ("12_mscgrec", {"mscgrec": []}, "setting 'mscgrec'"),
     ],
 )
 def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complaint, tmp_path):

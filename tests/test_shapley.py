@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from studylib import paths
 from studylib.analysis import shapley
 from studylib.config import trial
 from studylib.data.planted import Knobs
@@ -88,7 +89,7 @@ def test_shares_of_the_ideal_reader_follow_the_knobs():
 
 def test_the_study_found_what_was_planted():
     """The committed table of 08: order and shares of the ideal reader, and nothing where nothing was planted."""
-    found = pd.read_csv("results/planted/shapley_planted.csv")
+    found = pd.read_csv(paths.ROOT / "results" / "planted" / "shapley_planted.csv")
     assert found["data"].nunique() >= 4
     for _, row in found.groupby("data"):
         assert (row["value"].rank() == row["ideal value"].rank()).all()

@@ -140,9 +140,10 @@ def find(claim: Claim, data: str) -> Finding:
         if claim.where_row:
             return _measured(claim, data)
         groups = tables.records_behind(claim.table, data)
-    except StudyError as error:
-        there = (paths.results_of(data) / f"{claim.table}.csv").exists()
-        return Finding(claim, data, missing=str(error) if there else f"{claim.table} of {data} is not there")
+    except StudyError:
+        lost = (paths.results_of(data) / f"{claim.table}.csv").exists()
+        what = "has lost a trial or its list of them: see `study verify`" if lost else "is not there"
+        return Finding(claim, data, missing=f"{claim.table} of {data} {what}")
     for row in (claim.first, claim.second):
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
@@ -189,6 +190,7 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
             facts = {name: getattr(finding, name) for name in ("value", "low", "high", "seeds", "users", "missing")}
             details.append(
                 {"claim": claim.id, "data": finding.data, "verdict": finding.verdict}
+                | dict(zip(("above", "below"), finding.bounds, strict=True))
                 | facts
                 | {"users needed": finding.users_needed}
             )

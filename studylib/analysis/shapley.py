@@ -103,6 +103,29 @@ def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts
     return found
 
 
+def beside_ideal(payouts: Payouts, knobs: Knobs, players: dict[str, str]) -> pd.DataFrame:
+    """``table`` by cause, with the cause's knob in front and the value and share of the ideal reader behind."""
+    found, ideal = (
+        table(game).set_index("modality").loc[list(players)] for game in (payouts, ideal_payouts(knobs, players))
+    )
+    found.insert(0, "knob", [getattr(knobs, cause) for cause in players.values()])
+    found = found.assign(**{"ideal value": ideal["value"], "ideal share": ideal["share"]})
+    return found.rename(index=players).reset_index()
+
+
+def recovered(rows: pd.DataFrame) -> list[str]:
+    """What a table of ``beside_ideal``, with a column ``data``, says of each setting of the knobs."""
+    lines = []
+    for name, row in rows.groupby("data", sort=False):
+        order = "the" if (row["value"].rank() == row["ideal value"].rank()).all() else "not the"
+        off = (row["share"] - row["ideal share"]).abs().max()
+        lines.append(f"{name}: {order} order of the ideal reader, shares off by {off:.2f} at most.")
+        for _, silent in row[row["knob"] == 0].iterrows():
+            inside = "holds" if silent["low"] <= 0 <= silent["high"] else "does not hold"
+            lines.append(f"{name}: nothing follows from the {silent['modality']}; its interval {inside} 0.")
+    return lines
+
+
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     """One row a modality: value, its 95 % interval over users, and its share of what all modalities add.
 

@@ -25,6 +25,9 @@ from studylib.settings import Settings, checked, later
 VERSION = 2  # raise it when the same knobs give other data
 CAUSES = ("text", "image", "collaborative", "popularity")
 
+# What a user follows from, by the index that shows it (see ``Truth.codes``).
+SHOWN = {"index:index_text": "text", "index:index_image": "image", "index:index_hidden": "collaborative"}
+
 SIZES = 6  # of every kind of product: the number in its description that drives what follows
 
 # Kind of product, category, sizes from small to large, range of l; and a description with places for d (its size),
