@@ -48,7 +48,7 @@ class TigerSettings(Settings):
     training: Literal["one-pass", "windows"] = "one-pass"
     softmax: Literal["level", "vocabulary", "tree"] = "level"  # tree: 001, Eq. 6
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
-    dropout: float = Field(0.1, ge=0, le=0.99)
+    dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(40, ge=1, le=1_000_000)
     targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
     targets_per_step: int = Field(128, ge=1, le=10**6)
@@ -114,7 +114,7 @@ class NextItemSettings(Settings):
     d_model: int = Field(64, ge=1, le=16384)
     layers: int = Field(1, ge=1, le=128)
     history: int = Field(50, ge=1, le=10_000)  # items; 000, section 4.1.2
-    dropout: float = Field(0.5, ge=0, le=0.99)
+    dropout: float = Field(0.5, ge=0, lt=1)
     epochs: int = Field(30, ge=1, le=1_000_000)
     targets: int = Field(1_700_000, ge=1, le=10**12)  # bound over all epochs: a large data set gets fewer of them
     targets_per_step: int = Field(256, ge=1, le=10**6)

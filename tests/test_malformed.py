@@ -489,7 +489,7 @@ PARAMETERS = [
         for name, content, setting, place, cure in [
             ("too many codes", "codes: 1000000000000", "codes", "65536", "change"),
             ("no epoch", "generator: {epochs: 0}", "epochs", "greater", "change"),
-            ("all dropped out", "generator: {dropout: 1.0}", "dropout", "less than or equal to 0.99", "change"),
+            ("all dropped out", "generator: {dropout: 1.0}", "dropout", "less than 1", "change"),
             ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "see"),
             ("a reference that is not there", "reference: random", "reference", "'random'", "none of the features"),
         ]

@@ -160,6 +160,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert abs((out == 0).float().mean() - 0.25) < 0.01
     assert abs(out.mean() - 1) < 0.01
     assert torch.equal(Dropout(0.25).eval()(torch.ones(5)), torch.ones(5))
+    assert float(Dropout(0.999).train()(torch.ones(100_003)).mean()) == pytest.approx(1, abs=0.2)  # nearly all, not all
 
 
 def test_level_softmax_sums_to_one_over_its_level():

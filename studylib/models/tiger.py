@@ -38,11 +38,14 @@ class Size:
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask costs an eighth of the random numbers: one byte an element, so p is rounded to 1/256."""
+    """Dropout whose mask costs an eighth of the random numbers: one byte an element.
+
+    So p is rounded to 1/256, and is at most 255/256.
+    """
 
     def __init__(self, p: float):
         super().__init__()
-        self.threshold = round(p * 256)
+        self.threshold = min(round(p * 256), 255)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.threshold:
