@@ -42,4 +42,7 @@ def first_complaint(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {shown(where)}; see studylib/config.py for the settings there are"
+    if not where:  # several settings that do not go together
+        says = problem["msg"].removeprefix("Value error, ")
+        return f"{says} (given {shown(problem.get('input'))}); change one of them"
     return f"setting {where!r}: {problem['msg'].lower()} (given {shown(problem.get('input'))}); change its value"

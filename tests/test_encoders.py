@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from studylib import paths
@@ -18,6 +19,7 @@ from studylib.encoders import cache, controls, embeddings, ocr, parts, pictures,
 from studylib.encoders.embeddings import Embeddings, embed
 from studylib.errors import StudyError
 from studylib.render import Page, render
+from studylib.threads import torch_threads
 
 NAMED = """minilm smollm2 mpnet ppocr-v6 ppocr-v4 easyocr-crnn craft efficientnet-lite0 pixels random-crnn random
 donut-base trocr-base-printed deepseek-ocr clip-vit-l14 clip-text dinov2-s14 llama-3.1-8b flan-t5-xl sentence-t5-base"""
@@ -429,9 +431,18 @@ def test_efficientnet_from_the_package(tmp_path):
     assert np.ptp(found.matrix, axis=0).max() > 0.1
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
-    import torch
+@needs("efficientnet-lite0")
+def test_rows_do_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
+    found = {}
+    for number in (1, 2):
+        monkeypatch.setenv("STUDY_CACHE", str(tmp_path / f"by-{number}"))
+        with torch_threads(number):
+            found[number] = embed(load("planted:items=64"), "efficientnet-lite0", progress=quiet).matrix.tobytes()
+            assert torch.get_num_threads() == number
+    assert found[1] == found[2]
 
+
+def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"layer.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     with pytest.raises(StudyError, match=r"other\.pth: its layers do not match"):
         pictures.efficientnet_lite0(tmp_path / "other.pth")

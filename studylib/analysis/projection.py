@@ -1,11 +1,14 @@
 """Several embedding spaces in one plane: 000's Figure 1."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
-import torch
+from sklearn.neighbors import NearestNeighbors
 
 from studylib.analysis.geometry import Space, centred, common_width, unit
 from studylib.errors import StudyError
+from studylib.threads import torch_threads
 
 
 def joint_projection(
@@ -37,11 +40,14 @@ def joint_projection(
         from umap import UMAP  # seconds of compilation that nothing else here needs
 
         near = min(15, len(stacked) - 1)
-        threads = torch.get_num_threads()
-        try:
-            plane = UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(stacked.astype(np.float32))
-        finally:
-            torch.set_num_threads(threads)  # numba sets OpenMP's for all, and sums of another order are other bytes
+        stacked = stacked.astype(np.float32)
+        # Its own search for neighbours, from 4,096 points on, differs from run to run whatever the seed.
+        search = NearestNeighbors(n_neighbors=near, algorithm="brute").fit(stacked)
+        distances, neighbours = search.kneighbors(stacked)
+        # numba sets OpenMP's threads for all; the warning is of new data, of which there is none.
+        with torch_threads(), warnings.catch_warnings(action="ignore", category=UserWarning):
+            umap = UMAP(n_neighbors=near, random_state=seed, n_jobs=1, precomputed_knn=(neighbours, distances))
+            plane = umap.fit_transform(stacked)
     elif method == "pca":
         stacked -= stacked.mean(0)
         left, values, right = np.linalg.svd(stacked, full_matrices=False)

@@ -25,6 +25,7 @@ from studylib.encoders.registry import Encoder, encoder
 from studylib.errors import StudyError
 from studylib.files import check_regular
 from studylib.render import Page, font_digest, render
+from studylib.threads import torch_threads
 
 Say = Callable[[str], None]
 SHUFFLE_SEED = 20260101
@@ -126,7 +127,8 @@ def _encoded(data: Dataset, row: Encoder, page: Page, keys: list[str], progress:
     def encode(items: list[int]) -> np.ndarray:
         nonlocal model
         model = model or _load(row)
-        return _rows(data, row, page, model, items)
+        with torch_threads(1):  # a trial encodes with one, a notebook with all: the rows shall be the same
+            return _rows(data, row, page, model, items)
 
     found = cache.rows(paths.cache_root() / "embeddings" / name, keys, encode, f"{name} on {data.name}", progress)
     provenance = {"encoder": row.name, "weights": digest, "items": _of_all(keys)}
