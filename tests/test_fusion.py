@@ -10,13 +10,15 @@ from studylib import content, tables, training
 from studylib.alignment import align
 from studylib.config import TigerSettings, TokenizerSettings, trial
 from studylib.data import load
+from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
+from studylib.files import write_bytes
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
 from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
-from studylib.store import work_folder
-from studylib.trials import run
+from studylib.store import Store, work_folder
+from studylib.trials import key_of, run
 from tests.test_trials import QUICK, TOKENIZER
 
 RNG = np.random.default_rng(0)
@@ -195,6 +197,16 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         assert (part.first <= whole.first).all()
         assert (part.group == 1).all()  # all items of a leaf have these codes
     assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
+
+
+def test_a_damaged_checkpoint_does_not_stand_for_the_alignment(folders):
+    spec, data, store = fused("delimited", epochs=2, alignment=20), load("Toy"), Store.default()
+    key = key_of(spec, data)
+    write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
+    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
+    log = (work_folder(key) / "log.txt").read_text()
+    assert "damaged checkpoint" in log
+    assert "alignment step 20/20" in log
 
 
 def test_parts_are_named_by_the_features_order_and_not_by_the_alphabet():
