@@ -24,6 +24,8 @@ def game(payouts: dict[str, float], users: int = 1) -> shapley.Payouts:
 def test_the_glove_game():
     values = shapley.shapley_values(game(GLOVES))
     assert {player: value[0] for player, value in values.items()} == pytest.approx({"a": 1 / 6, "b": 1 / 6, "c": 2 / 3})
+    leads = shapley.table(game(GLOVES, users=5)).set_index("modality")["lead"]
+    assert leads.to_dict() == pytest.approx({"a": -1 / 2, "b": -1 / 2, "c": 1 / 2})
 
 
 def test_values_add_up_and_a_useless_player_gets_nothing():

@@ -106,7 +106,8 @@ def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts
 def beside_ideal(payouts: Payouts, knobs: Knobs, players: dict[str, str]) -> pd.DataFrame:
     """``table`` by cause, with the cause's knob in front and the value and share of the ideal reader behind."""
     found, ideal = (
-        table(game).set_index("modality").loc[list(players)] for game in (payouts, ideal_payouts(knobs, players))
+        table(game).set_index("modality").loc[list(players), ["value", "low", "high", "share"]]
+        for game in (payouts, ideal_payouts(knobs, players))
     )
     found.insert(0, "knob", [getattr(knobs, cause) for cause in players.values()])
     found = found.assign(**{"ideal value": ideal["value"], "ideal share": ideal["share"]})
@@ -129,7 +130,8 @@ def recovered(rows: pd.DataFrame) -> list[str]:
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     """One row a modality: value, its 95 % interval over users, and its share of what all modalities add.
 
-    NaN shares where they add nothing to speak of: the interval of the sum reaches down to 0.
+    ``lead``, with its interval, is the value less that of the best of the others. NaN shares where all of them add
+    nothing to speak of: the interval of the sum reaches down to 0.
 
     The values add up to the payout of all modalities minus that of none, which is checked.
     """
@@ -142,5 +144,8 @@ def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     for player, value in values.items():
         low, high = bootstrap_interval(value, seed)
         share = value.mean() / total if seen else np.nan
-        rows.append({"modality": player, "value": value.mean(), "low": low, "high": high, "share": share})
+        row = {"modality": player, "value": value.mean(), "low": low, "high": high, "share": share}
+        lead = value - max((other for name, other in values.items() if name != player), key=np.mean, default=0)
+        low, high = bootstrap_interval(lead, seed)
+        rows.append(row | {"lead": lead.mean(), "lead low": low, "lead high": high})
     return pd.DataFrame(rows)
