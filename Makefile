@@ -19,8 +19,8 @@ figures: install
 	$(BIN)/study run notebooks/02_unimodal.ipynb params/scientific.yaml params/instruments.yaml -p train false
 	$(BIN)/study run notebooks/10_tokenizers.ipynb notebooks/11_generator.ipynb params/scientific.yaml -p train false
 	$(BIN)/study run notebooks/03_early_fusion.ipynb params/scientific.yaml -p seeds 2 -p train false
-	$(BIN)/study run notebooks/04_late_fusion.ipynb notebooks/07_modality_overlap.ipynb params/scientific.yaml \
-	  -p seeds 1 -p train false
+	$(BIN)/study run $(addprefix notebooks/,04_late_fusion.ipynb 05_resolution.ipynb 06_ocr_encoders.ipynb \
+	  07_modality_overlap.ipynb 08_modality_values.ipynb 12_mscgrec.ipynb) params/scientific.yaml -p seeds 1 -p train false
 
 # The papers' claims against the finished trials, into results/claims and the README.
 ledger: install

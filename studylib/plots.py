@@ -74,9 +74,10 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
             textcoords="offset points", va="center", fontsize=7,
         )  # fmt: skip
     axis.set_yticks(places, rows["method"])
-    axis.set_xlabel(f"test {metric.replace('recall', 'Recall').replace('ndcg', 'NDCG')} (mean, sd over seeds)")
+    spread = _spread(rows[f"{metric} sd"])
+    axis.set_xlabel(f"test {metric.replace('recall', 'Recall').replace('ndcg', 'NDCG')} ({spread})")
     axis.grid(axis="y", visible=False)
-    axis.margins(x=0.12)
+    axis.margins(x=0.16)
     handles = [
         Patch(facecolor=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", label=KIND_NAMES[kind])
         for kind in dict.fromkeys(table["kind"])
@@ -87,6 +88,10 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
         handles.append(marks[0])
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
+
+
+def _spread(deviations: pd.Series | pd.DataFrame) -> str:
+    return "one seed" if deviations.isna().all(axis=None) else "mean, sd over seeds"
 
 
 def learning_curves(groups: dict[str, Sequence[dict]], axis: Axes) -> Axes:
@@ -184,7 +189,7 @@ def by_strategy(
     axis.set_xticks(places, means.index)
     middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    spread = "one seed" if spreads.isna().all(axis=None) else "mean, sd over seeds"
+    spread = _spread(spreads)
     axis.set_ylabel(f"test {metric.replace('recall', 'Recall')} ({spread})")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
