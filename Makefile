@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 PARAMS ?= params/planted.yaml
-BOOKS ?= notebooks
+BOOKS ?= build/lab
 # One thread a process: trials run side by side, and results do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
@@ -45,7 +45,9 @@ test: install
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify $(NOTEBOOKS)
 
+# Copies with the embedded data's parameters, whose trials are finished; what is edited there stays.
 lab: install
+	$(BIN)/study run $(NOTEBOOKS) $(PARAMS) --copies $(BOOKS)
 	$(BIN)/jupyter lab $(BOOKS) $(LAB)
 
 # JupyterLab, the tour's widgets and the site in a real browser; needs Chromium (apt-get install chromium).

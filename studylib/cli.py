@@ -126,6 +126,7 @@ def _run(commands) -> None:
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786")
     engine.add_argument("--slurm", metavar="YAML", help="Slurm jobs as this file says: params/cluster/slurm.yaml")
+    parser.add_argument("--copies", type=Path, metavar="FOLDER", help="run nothing: write copies with these parameters")
 
     def do(options):
         from studylib import notebook
@@ -140,7 +141,13 @@ def _run(commands) -> None:
             extra["jobs"] = options.jobs
         if options.cluster or options.slurm:
             extra["engine"] = options.cluster or options.slurm
-        rows = notebook.execute_all(notebooks, [notebook.read_parameters(file) | extra for file in params])
+        givens = [notebook.read_parameters(file) | extra for file in params]
+        if options.copies:
+            if len(givens) > 1:
+                raise StudyError("run --copies: one file of parameters at a time, into a folder of its own")
+            notebook.copies(notebooks, givens[0], options.copies)
+            return 0
+        rows = notebook.execute_all(notebooks, givens)
         print(notebook.summary(rows))
         return 1 if any(row.error for row in rows) else 0
 

@@ -351,6 +351,25 @@ def ready(notebook: Path, given: dict) -> dict:
     return {name: value for name, value in given.items() if name in takes}
 
 
+def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[str], None] = print) -> None:
+    """Write each notebook with these parameters into ``folder``, not run, to be opened; a copy that is there stays.
+
+    Raises:
+        StudyError: the parameters are wrong, or nothing can be written.
+    """
+    import papermill
+
+    check_writable(folder)
+    for notebook in notebooks:
+        own, copy = ready(notebook, given), folder / notebook.name
+        if copy.exists():
+            log(f"{copy}: kept as it is; remove it for a new one")
+            continue
+        partial = folder / f".{notebook.stem}.{uuid4().hex[:12]}.partial.ipynb"
+        papermill.execute_notebook(str(notebook), str(partial), parameters=own, prepare_only=True, progress_bar=False)
+        os.replace(partial, copy)
+
+
 def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None] = print) -> Path:
     """Run a notebook with parameters; the executed copy appears in ``folder`` once it has run to its end.
 

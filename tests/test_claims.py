@@ -1,5 +1,7 @@
 """Verdicts by hand, the ledger's own file, and what is said where something is missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from studylib import paths, tables
 from studylib.ablations import COLLISIONS, EARLY, GENERATORS, LATE, MSCGREC, TOKENIZERS, fused_label, page, shape
 from studylib.analysis import claims
-from studylib.analysis.claims import CONTRADICTED, DEPENDS, REPRODUCED, UNDECIDED, Claim, Finding
+from studylib.analysis.claims import CONTRADICTED, DEPENDS, NOT_RUN, REPRODUCED, UNDECIDED, Claim, Finding
 from studylib.config import trial
 from studylib.errors import StudyError
 from studylib.methods import METHODS
@@ -29,10 +31,10 @@ def finding(low: float, high: float, **condition) -> Finding:
         (-0.01, 0.03, {"above": 0}, UNDECIDED),
         (-0.01, 0.03, {"above": -0.02}, REPRODUCED),
         (-0.03, -0.01, {"below": 0}, REPRODUCED),
-        (0.0, 0.0, {"below": 0}, CONTRADICTED),
+        (0.0, 0.0, {"below": 0}, UNDECIDED),
         (-0.01, 0.01, {"within": 0.02}, REPRODUCED),
         (0.03, 0.05, {"within": 0.02}, CONTRADICTED),
-        (-0.05, -0.02, {"within": 0.02}, CONTRADICTED),
+        (-0.05, -0.03, {"within": 0.02}, CONTRADICTED),
         (0.01, 0.05, {"within": 0.02}, UNDECIDED),
     ],
 )
@@ -40,11 +42,20 @@ def test_verdicts_by_hand(low, high, condition, verdict):
     assert finding(low, high, **condition).verdict == verdict
 
 
-def test_users_that_would_decide():
-    """Half the interval is 0.04 around 0.02: to end at 0 it must halve, which takes four times as many users."""
-    assert finding(-0.02, 0.06, above=0).users_needed == pytest.approx(400)
-    assert np.isnan(finding(0.01, 0.06, above=0).users_needed)
-    assert finding(-0.02, 0.02, above=0).users_needed == np.inf
+def test_one_seed_decides_nothing():
+    assert replace(finding(0.01, 0.03, above=0), seeds=1).verdict == UNDECIDED
+    assert replace(finding(0.01, 0.03, above=0), seeds=0).verdict == REPRODUCED, "a measure, which has no seeds"
+
+
+def test_what_would_decide():
+    """An effect of 1.96 units. Four seeds leave 0.8, of which enough are 1 - 0.36; users alone never reach 1.96."""
+    open_ = replace(finding(-0.1, 2 * 1.96 + 0.1, above=0), seeds=4, by_users=0.6, by_seeds=0.96)
+    assert open_.value == pytest.approx(1.96)
+    assert open_.needed == (np.ceil(4 * 0.96**2 / 0.64), "seeds")
+    number, what = replace(open_, by_users=2.0).needed
+    assert (number, what) == (pytest.approx(400), "users")
+    assert replace(finding(0.01, 0.06, above=0), by_users=0.1, by_seeds=0.1).needed[1] == ""
+    assert replace(finding(-0.02, 0.02, above=0), by_users=0.1, by_seeds=0.1).needed == (np.inf, "users")
 
 
 def test_over_data_sets():
@@ -52,6 +63,9 @@ def test_over_data_sets():
     assert claims.overall([good, open_]) == REPRODUCED
     assert claims.overall([good, bad, open_]) == DEPENDS
     assert claims.overall([open_]) == UNDECIDED
+    absent = replace(good, missing="t of Toy is not there")
+    assert claims.overall([absent]) == NOT_RUN
+    assert claims.overall([absent, open_]) == UNDECIDED
 
 
 def test_two_rows_of_a_table_of_trials(folders):

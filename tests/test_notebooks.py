@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from studylib import notebook, paths
+from studylib.cli import main
 from studylib.errors import StudyError
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
@@ -104,6 +105,23 @@ def test_two_runs_in_one_folder_do_not_share_sockets(folders, monkeypatch):
         done = list(pool.map(lambda book: notebook.execute(book, {}, folders / "executed"), books))
     assert all(file.exists() for file in done)
     assert not list(folders.glob("kernel-ipc*"))
+
+
+def test_copies_have_the_parameters_and_stay_as_they_are_edited(folders, capsys):
+    params = str(paths.ROOT / "params" / "planted.yaml")
+    asked = ["run", str(paths.ROOT / "notebooks" / "02_unimodal.ipynb"), params, "--copies", str(folders / "lab")]
+    assert main(asked) == 0
+    copy = folders / "lab" / "02_unimodal.ipynb"
+    injected = [cell for cell in nbformat.read(copy, 4).cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    assert "codes = 32" in injected[0].source
+    assert "knobs" not in injected[0].source, "which this notebook does not take"
+    copy.write_text("mine")
+    assert main(asked) == 0
+    assert copy.read_text() == "mine"
+    assert "remove it for a new one" in capsys.readouterr().out
+    assert [file.name for file in (folders / "lab").iterdir()] == ["02_unimodal.ipynb"]
+    assert main([*asked[:2], params, *asked[2:]]) == 2
+    assert "one file of parameters at a time" in capsys.readouterr().err
 
 
 @pytest.mark.xdist_group("notebooks")

@@ -3,12 +3,12 @@
 A claim of claims.yaml names a quantity with an interval and a condition on it:
 
 - two rows of a saved table of trials (``first``, ``second``): the relative difference of their Recall@10 over the same
-  users, seeds averaged, with a 95 % bootstrap interval; or
-- one row of a saved table of measures (``where``), whose ``value``, ``low`` and ``high`` columns hold one.
+  users, with a 95 % interval over users and seeds; or
+- one row of a saved table of measures (``where_row``), whose ``value``, ``low`` and ``high`` columns hold one.
 
 Conditions: ``above`` a number, ``below`` it, or ``within`` plus and minus it. On a data set a claim is reproduced where
-the whole interval fulfils the condition, contradicted where none of it does, undecided otherwise. Over data sets it is
-what the decided ones agree on; where they disagree, it depends on the data.
+the whole interval fulfils the condition, contradicted where none of it does, undecided otherwise, and always if there
+is one seed. Over data sets it is what the decided ones agree on; where they disagree, it depends on the data.
 """
 
 import re
@@ -23,16 +23,18 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from studylib import paths, tables
-from studylib.analysis.significance import compare
+from studylib.analysis.significance import over_users_and_seeds
 from studylib.errors import StudyError
 from studylib.files import read_yaml
 from studylib.settings import Settings, checked
 
 LEDGER = Path(__file__).with_name("claims.yaml")
 METRIC = "recall@10"
+NORMAL = 1.96  # standard errors of half a 95 % interval
 REPRODUCED, CONTRADICTED, UNDECIDED, DEPENDS = "reproduced", "contradicted", "undecided", "depends on the data"
+NOT_RUN = "not run"
 MARK_COLUMN = {"Unnamed: 0": ""}  # what pandas makes of a column without a name
-MARKS = {REPRODUCED: "🟢", CONTRADICTED: "🔴", UNDECIDED: "⚪", DEPENDS: "🟡"}
+MARKS = {REPRODUCED: "🟢", CONTRADICTED: "🔴", UNDECIDED: "⚪", DEPENDS: "🟡", NOT_RUN: "➖"}
 
 
 class Claim(Settings):
@@ -73,10 +75,17 @@ class Claim(Settings):
             raise ValueError("a claim compares two rows (first, second) or reads one (where_row)")
         return self
 
+    @property
+    def compares(self) -> str:
+        """What stands against what, as the tables name it."""
+        return (
+            f"{self.first} against {self.second}" if self.first else ", ".join((self.table, *self.where_row.values()))
+        )
+
 
 @dataclass(frozen=True)
 class Finding:
-    """What one data set says of a claim."""
+    """What one data set says of a claim; ``by_users`` and ``by_seeds`` are standard errors."""
 
     claim: Claim
     data: str
@@ -85,6 +94,8 @@ class Finding:
     high: float = np.nan
     seeds: int = 0
     users: int = 0
+    by_users: float = np.nan
+    by_seeds: float = np.nan
     missing: str = ""
 
     @cached_property
@@ -98,19 +109,23 @@ class Finding:
     def verdict(self) -> str:
         least, most = self.bounds
         if self.missing:
+            return NOT_RUN
+        if self.seeds == 1:
             return UNDECIDED
         if least < self.low and self.high < most:
             return REPRODUCED
-        return CONTRADICTED if self.high <= least or self.low >= most else UNDECIDED
+        return CONTRADICTED if self.high < least or self.low > most else UNDECIDED
 
     @property
-    def users_needed(self) -> float:
-        """Users that would decide it if the effect stayed as it is: an interval shrinks as one over their root."""
-        if self.verdict != UNDECIDED or self.missing or not self.users:
-            return np.nan
+    def needed(self) -> tuple[float, str]:
+        """How many seeds would decide it, or, if no number of seeds, how many users, if the effect stayed as it is."""
+        if self.verdict != UNDECIDED or not np.isfinite(self.by_seeds):
+            return np.nan, ""
         distance = min(abs(self.value - bound) for bound in self.bounds if np.isfinite(bound))
-        half = (self.high - self.low) / 2
-        return self.users * (half / distance) ** 2 if distance else np.inf
+        room = (distance / NORMAL) ** 2 - self.by_users**2
+        if room > 0:
+            return max(self.seeds + 1, np.ceil(self.seeds * self.by_seeds**2 / room)), "seeds"
+        return (self.users * (NORMAL * self.by_users / distance) ** 2 if distance else np.inf), "users"
 
 
 def read(file: Path = LEDGER) -> list[Claim]:
@@ -147,10 +162,14 @@ def find(claim: Claim, data: str) -> Finding:
     for row in (claim.first, claim.second):
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
-    first, second = (tables.per_user(groups[row], METRIC) for row in (claim.first, claim.second))
-    found, base = compare(first, second), second.mean()
+    rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
+    first, second = (tables.per_user(row, METRIC) for row in rows)
+    found, base = over_users_and_seeds(first, second), second.mean()
+    difference, low, high, by_users, by_seeds = (
+        getattr(found, name) / base for name in ("difference", "low", "high", "by_users", "by_seeds")
+    )
     seeds = min(len(first), len(second))
-    return Finding(claim, data, found.difference / base, found.low / base, found.high / base, seeds, first.shape[1])
+    return Finding(claim, data, difference, low, high, seeds, first.shape[1], by_users, by_seeds)
 
 
 def _measured(claim: Claim, data: str) -> Finding:
@@ -164,14 +183,16 @@ def _measured(claim: Claim, data: str) -> Finding:
     if len(table) != 1:
         return Finding(claim, data, missing=f"{claim.table} of {data} has {len(table)} rows {claim.where_row}")
     row = table.iloc[0]
-    users = int(row["users"]) if "users" in row else 0
-    return Finding(claim, data, *(float(row[column]) for column in claim.columns), users=users)
+    seeds, users = (int(row[name]) if name in row else 0 for name in ("seeds", "users"))
+    return Finding(claim, data, *(float(row[column]) for column in claim.columns), seeds, users)
 
 
 def overall(findings: Sequence[Finding]) -> str:
     """One verdict over data sets."""
-    decided = {finding.verdict for finding in findings} - {UNDECIDED}
-    return UNDECIDED if not decided else decided.pop() if len(decided) == 1 else DEPENDS
+    decided = {finding.verdict for finding in findings} - {UNDECIDED, NOT_RUN}
+    if not decided:
+        return NOT_RUN if all(finding.missing for finding in findings) else UNDECIDED
+    return decided.pop() if len(decided) == 1 else DEPENDS
 
 
 def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -182,8 +203,9 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
         verdict = overall(findings)
         rows.append(
             {
-                "": MARKS[verdict], "claim": claim.id, "where": claim.where, "says": claim.says, "verdict": verdict,
-                "found": "; ".join(map(_said, findings)),
+                "": MARKS[verdict], "claim": claim.id, "where": claim.where, "says": claim.says,
+                "compares": claim.compares, "verdict": verdict,
+                "found": "; ".join([*map(_said, findings), *([claim.note] if claim.note else [])]),
             }
         )  # fmt: skip
         for finding in findings:
@@ -192,7 +214,7 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 {"claim": claim.id, "data": finding.data, "verdict": finding.verdict}
                 | dict(zip(("above", "below"), finding.bounds, strict=True))
                 | facts
-                | {"users needed": finding.users_needed}
+                | dict(zip(("needed", "of"), finding.needed, strict=True))
             )
     return pd.DataFrame(rows), pd.DataFrame(details)
 
@@ -221,10 +243,11 @@ def _said(finding: Finding) -> str:
     form = "{:+.3f}".format if finding.claim.where_row else "{:+.1%}".format
     said = f"{finding.data} {form(finding.value)} [{form(finding.low)}, {form(finding.high)}]"
     if finding.seeds:
-        said += f", {finding.seeds} seed{'s' * (finding.seeds > 1)}"
-    needed = finding.users_needed
-    if needed == needed:
-        said += f", about {needed:,.0f} users would decide" if needed < 100 * finding.users else ", too near to decide"
+        said += ", one seed" if finding.seeds == 1 else f", {finding.seeds} seeds"
+    number, what = finding.needed
+    if what:
+        enough = number < 100 * (finding.seeds if what == "seeds" else finding.users)
+        said += f", about {number:,.0f} {what} would decide" if enough else ", too near to decide"
     return said
 
 

@@ -35,6 +35,39 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
     return Comparison(float(difference.mean()), low, high, randomisation_test(difference, seed))
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A mean difference, its standard errors by users and by seeds (NaN of one seed), and the 95 % interval of both."""
+
+    difference: float
+    by_users: float
+    by_seeds: float
+    low: float
+    high: float
+
+
+def over_users_and_seeds(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"]) -> Spread:
+    """``a`` minus ``b`` if other users and other seeds had been drawn: a t interval of the sum of their variances.
+
+    The first is of the users' differences, seeds averaged; the second of the differences by seed, users averaged (of
+    each side's means, where the sides have not as many seeds). Degrees of freedom by Satterthwaite (1946). One seed
+    says nothing of seeds: then the interval is over users alone.
+    """
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
+    differences = a.mean(0) - b.mean(0)
+    parts = [(differences.var(ddof=1) / differences.size, differences.size - 1)]
+    both = min(len(a), len(b)) > 1
+    if both:
+        sides = [a.mean(1) - b.mean(1)] if len(a) == len(b) else [a.mean(1), b.mean(1)]
+        parts += [(side.var(ddof=1) / len(side), len(side) - 1) for side in sides]
+    variance = sum(part for part, _ in parts)
+    free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
+    half = stats.t.ppf(0.975, free) * np.sqrt(variance)
+    mean = float(differences.mean())
+    by_seeds = np.sqrt(variance - parts[0][0]) if both else np.nan
+    return Spread(mean, float(np.sqrt(parts[0][0])), float(by_seeds), float(mean - half), float(mean + half))
+
+
 def randomisation_test(
     difference: Float[np.ndarray, " users"], seed: int = 0, permutations: int = PERMUTATIONS
 ) -> float:

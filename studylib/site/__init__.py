@@ -21,6 +21,7 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from studylib import paths
+from studylib.analysis.claims import MARKS
 from studylib.errors import StudyError
 
 HERE = Path(__file__).parent
@@ -168,7 +169,8 @@ def _front(groups: dict[str, list[Page]]) -> str:
     ledger = paths.results_of("claims") / "ledger.md"
     text = (HERE / "front.md").read_text(encoding="utf-8")
     if ledger.exists():
-        text += "\n## The ledger of claims\n\n🟢 reproduced, 🔴 contradicted, 🟡 depends on the data, ⚪ undecided.\n\n"
+        marks = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
+        text += f"\n## The ledger of claims\n\n{marks}.\n\n"
         text += ledger.read_text(encoding="utf-8")
     lists = "".join(
         f"<h2>{html.escape(group)}</h2><ul>"
