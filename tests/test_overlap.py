@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
-from studylib.analysis.overlap import ami, ami_interval, code_overlap, identical_hits, nmi, prefixes
+from studylib.analysis.overlap import ami, ami_interval, closer, code_overlap, identical_hits, nmi, prefixes
 from studylib.config import TokenizerSettings
 from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
@@ -108,6 +108,21 @@ def test_published_text_and_picture_ids(real_data, name, found, shuffled, arithm
     assert table.loc[1, "nmi"] == pytest.approx(arithmetic, abs=0.0006)
     assert table.loc[1, "nmi shuffled"] == pytest.approx(shuffled, abs=0.004)
     assert abs(table.loc[1, "ami shuffled"]) < 0.005 < 0.15 < table.loc[1, "low"] < table.loc[1, "high"] < 0.3
+
+
+def test_a_fused_id_is_closer_to_what_it_is_made_of():
+    """Codes that take three items in four from the first and one from the second, and codes of neither."""
+    rng = np.random.default_rng(4)
+    first, second, neither = (rng.integers(0, 8, (400, 1)) for _ in range(3))
+    fused = np.where(rng.random((400, 1)) < 0.75, first, second)
+    found = closer(fused, first, second, resamples=40)
+    assert found["with first"] == pytest.approx(ami(fused[:, 0], first[:, 0]))
+    assert found["difference"] == pytest.approx(found["with first"] - found["with second"])
+    assert 0 < found["low"] < found["difference"] < found["high"]
+    other_way = closer(fused, second, first, resamples=40)
+    assert other_way["high"] < 0
+    even = closer(neither, first, second, resamples=40)
+    assert even["low"] < 0 < even["high"]
 
 
 def test_other_items_are_refused():
