@@ -243,7 +243,7 @@ def _said(finding: Finding) -> str:
     form = "{:+.3f}".format if finding.claim.where_row else "{:+.1%}".format
     said = f"{finding.data} {form(finding.value)} [{form(finding.low)}, {form(finding.high)}]"
     if finding.seeds:
-        said += ", one seed" if finding.seeds == 1 else f", {finding.seeds} seeds"
+        said += ", one seed: a second is missing" if finding.seeds == 1 else f", {finding.seeds} seeds"
     number, what = finding.needed
     if what:
         enough = number < 100 * (finding.seeds if what == "seeds" else finding.users)
