@@ -155,6 +155,20 @@ def page(name: str) -> Choice:
     return Choice(f"{match[1]} px{said}", page={"resolution": int(match[1])} | settings)
 
 
+def page_references(pages: dict[str, Choice]) -> dict[str, str]:
+    """By label, what each page is compared with: the first of its layout, and that one with the first of all.
+
+    >>> page_references(choices("pages", ("1024", "256", "1024:varied", "256:varied")))
+    {'256 px': '1024 px', '1024 px, varied': '1024 px', '256 px, varied': '1024 px, varied'}
+    """
+    firsts: dict[str | None, str] = {}
+    first, found = next(iter(pages.values())).label, {}
+    for row in pages.values():
+        other = firsts.setdefault(row.page.get("layout"), row.label)
+        found[row.label] = first if other == row.label else other
+    return {label: other for label, other in found.items() if label != first}
+
+
 def fused_label(text: str, strategy: str) -> str:
     """What the row of a text fused with the image is called."""
     return f"{text} + image, {strategy}"

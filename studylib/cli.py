@@ -129,7 +129,7 @@ def _run(commands) -> None:
     parser.add_argument("--copies", type=Path, metavar="FOLDER", help="run nothing: write copies with these parameters")
 
     def do(options):
-        from studylib import notebook
+        from studylib import notebook, unattended
         from studylib.files import parse_yaml
 
         notebooks = [file for file in options.files if file.suffix == ".ipynb"]
@@ -145,10 +145,10 @@ def _run(commands) -> None:
         if options.copies:
             if len(givens) > 1:
                 raise StudyError("run --copies: one file of parameters at a time, into a folder of its own")
-            notebook.copies(notebooks, givens[0], options.copies)
+            unattended.copies(notebooks, givens[0], options.copies)
             return 0
-        rows = notebook.execute_all(notebooks, givens)
-        print(notebook.summary(rows))
+        rows = unattended.execute_all(notebooks, givens)
+        print(unattended.summary(rows))
         return 1 if any(row.error for row in rows) else 0
 
     parser.set_defaults(do=do)

@@ -26,7 +26,7 @@ HATCHES = {
     "index": "\\\\",
     "features": "oo",
     "fused": "++",
-    "collaborative": "..",
+    "collaborative": "||",
     "control": "xx",
     "baseline": "--",
 }

@@ -51,8 +51,8 @@ def study() -> list[Trial]:
 
 RUNNER = "from studylib import selftest, trials; trials.run(selftest.study(), jobs=2, engine={engine!r})"
 NOTEBOOK = (
-    "import sys; from pathlib import Path; from studylib import notebook, selftest; "
-    "rows = notebook.execute_all([Path({file!r})], [selftest.PARAMETERS]); sys.exit(any(row.error for row in rows))"
+    "import sys; from pathlib import Path; from studylib import selftest, unattended; "
+    "rows = unattended.execute_all([Path({file!r})], [selftest.PARAMETERS]); sys.exit(any(row.error for row in rows))"
 )
 
 

@@ -31,10 +31,10 @@ def finding(low: float, high: float, **condition) -> Finding:
         (-0.01, 0.03, {"above": 0}, UNDECIDED),
         (-0.01, 0.03, {"above": -0.02}, REPRODUCED),
         (-0.03, -0.01, {"below": 0}, REPRODUCED),
-        (0.0, 0.0, {"below": 0}, UNDECIDED),
+        (0.0, 0.0, {"below": 0}, CONTRADICTED),
         (-0.01, 0.01, {"within": 0.02}, REPRODUCED),
         (0.03, 0.05, {"within": 0.02}, CONTRADICTED),
-        (-0.05, -0.03, {"within": 0.02}, CONTRADICTED),
+        (-0.05, -0.02, {"within": 0.02}, CONTRADICTED),
         (0.01, 0.05, {"within": 0.02}, UNDECIDED),
     ],
 )

@@ -10,16 +10,14 @@ from studylib import content, tables, training
 from studylib.alignment import align
 from studylib.config import TigerSettings, TokenizerSettings, trial
 from studylib.data import load
-from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
-from studylib.files import write_bytes
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
 from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
-from studylib.store import Store, work_folder
-from studylib.trials import key_of, run
-from tests.test_trials import QUICK, TOKENIZER
+from studylib.store import work_folder
+from studylib.trials import run
+from tests.test_trials import QUICK, TOKENIZER, log_after_a_damaged_checkpoint
 
 RNG = np.random.default_rng(0)
 X, Y = (project(RNG.standard_normal((300, 12)), 8) for _ in range(2))
@@ -200,11 +198,7 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
 
 
 def test_a_damaged_checkpoint_does_not_stand_for_the_alignment(folders):
-    spec, data, store = fused("delimited", epochs=2, alignment=20), load("Toy"), Store.default()
-    key = key_of(spec, data)
-    write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
-    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
-    log = (work_folder(key) / "log.txt").read_text()
+    log = log_after_a_damaged_checkpoint(fused("delimited", epochs=2, alignment=20))
     assert "damaged checkpoint" in log
     assert "alignment step 20/20" in log
 

@@ -10,7 +10,7 @@ import papermill
 import pytest
 import yaml
 
-from studylib import notebook, paths
+from studylib import notebook, paths, unattended
 from studylib.cli import main
 from studylib.errors import StudyError
 
@@ -76,9 +76,9 @@ def test_every_notebook_runs_at_the_smallest_scale(file, folders, kept, monkeypa
     if (kept / "trials").exists():
         shutil.copytree(kept / "trials", store)
     if file.stem in READS:
-        notebook.execute(file.with_stem(READS[file.stem]), SMALLEST, folders / "executed")
+        unattended.execute(file.with_stem(READS[file.stem]), SMALLEST, folders / "executed")
         shutil.rmtree(folders / "figures")
-    done = notebook.execute(file, SMALLEST, folders / "executed")
+    done = unattended.execute(file, SMALLEST, folders / "executed")
     book = nbformat.read(done, as_version=4)
     assert all(cell.execution_count for cell in book.cells if cell.cell_type == "code")
     assert not list((folders / "executed").glob("*.partial.ipynb"))
@@ -86,7 +86,7 @@ def test_every_notebook_runs_at_the_smallest_scale(file, folders, kept, monkeypa
     assert list((folders / "figures").glob("*/*.png"))
     drawn = {figure: figure.read_bytes() for figure in (folders / "figures").glob("*/*")}
     shutil.rmtree(folders / "figures")
-    notebook.execute(file, SMALLEST | {"train": False}, folders / "executed")
+    unattended.execute(file, SMALLEST | {"train": False}, folders / "executed")
     assert all(figure.read_bytes() == content for figure, content in drawn.items())
     if store.exists():
         shutil.copytree(store, kept / "trials", dirs_exist_ok=True)
@@ -102,7 +102,7 @@ def test_two_runs_in_one_folder_do_not_share_sockets(folders, monkeypatch):
         nbformat.write(book, folders / f"{name}.ipynb")
         books.append(folders / f"{name}.ipynb")
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda book: notebook.execute(book, {}, folders / "executed"), books))
+        done = list(pool.map(lambda book: unattended.execute(book, {}, folders / "executed"), books))
     assert all(file.exists() for file in done)
     assert not list(folders.glob("kernel-ipc*"))
 
@@ -151,7 +151,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, tmp_path):
     with pytest.raises(StudyError) as error:
-        notebook.execute(NOTEBOOKS[0].with_stem("02_unimodal"), given, tmp_path)
+        unattended.execute(NOTEBOOKS[0].with_stem("02_unimodal"), given, tmp_path)
     assert complaint in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -167,7 +167,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
 )
 def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complaint, tmp_path):
     with pytest.raises(StudyError, match=complaint):
-        notebook.execute(NOTEBOOKS[0].with_stem(stem), given, tmp_path)
+        unattended.execute(NOTEBOOKS[0].with_stem(stem), given, tmp_path)
 
 
 def test_the_parameters_cell_can_be_run_again_by_hand():
@@ -201,7 +201,7 @@ def test_broken_params_files(tmp_path, content, complaint):
 
 def test_missing_files(tmp_path):
     with pytest.raises(StudyError, match="no such file; choose one of notebooks"):
-        notebook.execute(Path("nowhere.ipynb"), {}, tmp_path)
+        unattended.execute(Path("nowhere.ipynb"), {}, tmp_path)
     with pytest.raises(StudyError, match=r"nowhere.yaml: no such file.*params"):
         notebook.read_parameters(Path("nowhere.yaml"))
 

@@ -125,12 +125,15 @@ def test_a_killed_trial_goes_on_to_the_same_record(folders):
     assert read(store, key) == resumed
 
 
-def test_a_damaged_checkpoint_is_named_and_training_starts_again(folders):
-    spec, data, store = quick(epochs=2), load("Toy"), Store.default()
-    key = key_of(spec, data)
+def log_after_a_damaged_checkpoint(spec: Trial) -> str:
+    key = key_of(spec, load("Toy"))
     write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
-    assert run_trial(key, spec.model_dump_json(), str(store.root)) == FINISHED
-    log = (work_folder(key) / "log.txt").read_text()
+    assert run_trial(key, spec.model_dump_json(), str(Store.default().root)) == FINISHED
+    return (work_folder(key) / "log.txt").read_text()
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_again(folders):
+    log = log_after_a_damaged_checkpoint(quick(epochs=2))
     assert "damaged checkpoint" in log
     assert "epoch 1/2" in log
 

@@ -114,7 +114,7 @@ class Finding:
             return UNDECIDED
         if least < self.low and self.high < most:
             return REPRODUCED
-        return CONTRADICTED if self.high < least or self.low > most else UNDECIDED
+        return CONTRADICTED if self.high <= least or self.low >= most else UNDECIDED
 
     @property
     def needed(self) -> tuple[float, str]:

@@ -1,0 +1,176 @@
+"""Notebooks run unattended, one data set after the other, or copied with parameters to be opened."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from studylib import paths, trials
+from studylib.data.registry import find
+from studylib.engines import check_name
+from studylib.errors import StudyError
+from studylib.files import check_regular, check_writable, write_bytes
+from studylib.notebook import check
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One notebook on one data set: how long it took, what became of its trials, and why it failed if it did."""
+
+    notebook: str
+    data: str
+    seconds: float
+    trained: int = 0
+    reused: int = 0
+    failed: int = 0
+    error: str = ""
+
+
+def execute_all(
+    notebooks: Sequence[Path], givens: Sequence[dict], log: Callable[[str], None] = lambda line: print(line, flush=True)
+) -> list[Ran]:
+    """Every notebook with every set of parameters; one that fails does not keep the others from running.
+
+    Raises:
+        StudyError: a notebook is missing or parameters are wrong, before the first kernel starts.
+    """
+    for given in givens:
+        for file in notebooks:
+            ready(file, given)
+    rows = []
+    for given in givens:
+        data = Path(check(given, "parameters").data).name
+        for file in notebooks:
+            started, error = time.monotonic(), ""
+            with tempfile.TemporaryDirectory() as folder:
+                tally = Path(folder) / "tally.jsonl"
+                os.environ[trials.TALLY] = str(tally)
+                try:
+                    execute(file, given, paths.results_of(data) / "notebooks", log)
+                except StudyError as failure:
+                    error = str(failure)
+                    log(f"{file.name} on {data}: failed: {error}")
+                finally:
+                    del os.environ[trials.TALLY]
+                lines = tally.read_text().splitlines() if tally.exists() else []
+            counts = [json.loads(line) for line in lines]
+            total = {name: sum(row[name] for row in counts) for name in ("trained", "reused", "failed")}
+            rows.append(Ran(file.stem, data, time.monotonic() - started, **total, error=error))
+    return rows
+
+
+def summary(rows: Sequence[Ran]) -> str:
+    """The table that ends an unattended run."""
+    from tabulate import tabulate
+
+    return tabulate(
+        [
+            (row.notebook, row.data, "failed" if row.error else "done", f"{row.seconds:.0f} s", row.trained, row.reused,
+             row.failed)
+            for row in rows
+        ],
+        headers=("notebook", "data", "state", "time", "trials trained", "reused", "failed"),
+    )  # fmt: skip
+
+
+def ready(notebook: Path, given: dict) -> dict:
+    """The parameters that the notebook takes.
+
+    Raises:
+        StudyError: no such notebook, or wrong parameters.
+    """
+    import papermill
+
+    check_regular(notebook, "choose one of notebooks/*.ipynb")
+    parameters_checked = check(given, "parameters")
+    try:
+        takes = papermill.inspect_notebook(str(notebook))
+    except (ValueError, OSError, KeyError, AttributeError) as error:
+        raise StudyError(
+            f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
+        ) from None
+    if "seeds" in takes:  # it runs trials
+        if "features" in takes:
+            parameters_checked.trials()
+        if "texts" in takes and "reference" in takes:
+            rows = (*parameters_checked.texts, parameters_checked.image)
+            if parameters_checked.reference not in rows:
+                raise StudyError(f"reference: {parameters_checked.reference!r} is none of the rows {', '.join(rows)}")
+        parameters_checked.content(parameters_checked.reference)
+        parameters_checked.baseline_trials()
+        if parameters_checked.train:
+            find(parameters_checked.data)
+            check_name(parameters_checked.engine)
+    if "datasets" in takes:
+        for name in parameters_checked.datasets:
+            find(name)
+    return {name: value for name, value in given.items() if name in takes}
+
+
+def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[str], None] = print) -> None:
+    """Write each notebook with these parameters into ``folder``, not run, to be opened; a copy that is there stays.
+
+    Raises:
+        StudyError: the parameters are wrong, or nothing can be written.
+    """
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    for notebook, own in [(notebook, ready(notebook, given)) for notebook in notebooks]:
+        copy = folder / notebook.name
+        if copy.exists():
+            log(f"{copy}: kept as it is; remove it for a new one")
+            continue
+        book = parameterize_notebook(load_notebook_node(str(notebook)), own)
+        write_bytes(copy, nbformat.writes(book).encode())
+
+
+def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None] = print) -> Path:
+    """Run a notebook with parameters; the executed copy appears in ``folder`` once it has run to its end.
+
+    Raises:
+        StudyError: the parameters are wrong (before a kernel starts), or a cell failed or the kernel died (the partial
+            copy is named).
+    """
+    own = ready(notebook, given)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
+    # A name of its own: two runs of one notebook must not rename each other's half-written copy.
+    partial = folder / f".{notebook.stem}.{uuid4().hex[:12]}.partial.ipynb"
+    final, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
+    # Kernels that start side by side race for TCP ports. Sockets in the file system do not, if each run has its own.
+    sockets = tempfile.TemporaryDirectory(prefix="study-")
+    ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/kernel"}})
+    started = time.monotonic()
+    check_writable(folder)
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc,
+            stdout_file=sys.stdout,
+        )  # fmt: skip
+        os.replace(partial, final)
+    except papermill.PapermillExecutionError as error:
+        os.replace(partial, failed)
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue} (cells so far: {failed})") from None
+    except DeadKernelError:
+        os.replace(partial, failed)
+        raise StudyError(
+            f"{notebook.name}: its kernel died, killed or out of memory; run it again, finished trials are kept "
+            f"(cells so far: {failed})"
+        ) from None
+    except (OSError, RuntimeError) as error:  # a full disk, or no kernel that starts
+        raise StudyError(f"{notebook.name}: {error}; free some space, or run 'make install' again") from None
+    finally:
+        partial.unlink(missing_ok=True)
+        sockets.cleanup()
+    failed.unlink(missing_ok=True)
+    log(f"{notebook.name}: done in {time.monotonic() - started:.0f} s -> {final}")
+    return final
