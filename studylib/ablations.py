@@ -4,7 +4,7 @@ The first name of a table is its reference. 002 (GRID) is the source of most tab
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from studylib.errors import StudyError
 
@@ -14,6 +14,8 @@ class Choice:
     """One row: ``tokenizer``, ``generator`` and ``page`` are the settings that differ from the notebook's own.
 
     ``aligned``: the generator first learns to translate between modalities, as the notebook's ``alignment`` says.
+    ``against``: the row that it is compared with, if that is there, in place of the table's reference.
+    ``names``: what parameters call the row; ``choices`` fills it in, and a row of two choices has both.
     """
 
     label: str
@@ -22,18 +24,25 @@ class Choice:
     fusion: str = "none"
     aligned: bool = False
     page: dict = field(default_factory=dict)
+    against: str = ""
+    names: tuple[str, ...] = ()
 
 
 AS_IT_IS = Choice("as it is")
 
 _LETTER = {"name": "letter", "alignment": 1.0, "batch": 64}
 
+_NORMALISED = {"normalise_residuals": True}  # 002, section 4: "to prevent collapse"
+
 # 002, Table 1; LETTER and its ablations, OPQ and balanced assignment are the study's own rows.
 TOKENIZERS = {
     "residual-kmeans": Choice("residual k-means"),
+    "residual-kmeans:normalised": Choice("residual k-means, residuals normalised", _NORMALISED),
     "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
     "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
+    # On a small catalogue 25 passes are a hundred steps, and end where k-means began.
+    "rq-vae:long": Choice("RQ-VAE, six times as long, wider", {"name": "rq-vae", "iterations": 150, "latent": 128}),
     "letter": Choice("LETTER", {"name": "letter"}),
     # LETTER's weights are for many more steps than a small catalogue takes: see studylib/tokenizers/letter.py.
     "letter:strong": Choice("LETTER, 50 times the alignment", _LETTER),
@@ -48,6 +57,7 @@ TOKENIZERS = {
 COLLISIONS = {
     "dedup": Choice("a level that numbers them"),
     "none": Choice("left to collide", {"collisions": "none"}),
+    "none:normalised": Choice("left to collide, residuals normalised", {"collisions": "none"} | _NORMALISED),
     "matching": Choice("matched to free codes", {"collisions": "matching"}),
     "sinkhorn": Choice("Sinkhorn on the last level", {"collisions": "sinkhorn"}),
 }
@@ -55,13 +65,17 @@ COLLISIONS = {
 # 002, Tables 4, 5, 6, 8; one pass, positions, exact scoring, both ways, history and size are the study's own rows.
 GENERATORS = {
     "base": Choice("encoder-decoder, tree search"),
-    "user-tokens-2000": Choice("2,000 user tokens", generator={"user_tokens": 2000}),
-    "user-tokens-8000": Choice("8,000 user tokens", generator={"user_tokens": 8000}),
+    **{
+        f"user-tokens-{count}": Choice(f"{count:,} user tokens", generator={"user_tokens": count})
+        for count in (2000, 4000, 6000, 8000)
+    },
     "decoder-only": Choice("decoder only", generator={"architecture": "decoder-only", "training": "one-pass"}),
-    "no-augmentation": Choice("last item the only target", generator={"augmentation": "none"}),
+    # Where the reference reads both ways, a last item is held against what is read as it is: forwards.
+    "no-augmentation": Choice("last item the only target", generator={"augmentation": "none"}, against="one-way"),
     "both-ways": Choice("sequences read both ways", generator={"augmentation": "both-ways"}),
     "one-way": Choice("sequences read forwards only", generator={"augmentation": "every"}),
     "no-cross-positions": Choice("no positions in cross-attention", generator={"cross_positions": "none"}),
+    "one-pass": Choice("one pass", generator={"training": "one-pass"}),  # for the paper budget, which takes windows
     "windows": Choice("sliding windows", generator={"training": "windows", "cross_positions": "none"}),
     "free": Choice("free search", generator={"search": "free"}),
     "exact": Choice("every item scored", generator={"search": "exact"}),
@@ -108,6 +122,10 @@ TABLES = {
 }  # fmt: skip
 
 
+SHAPE = re.compile(r"([1-9][0-9]?)x([1-9][0-9]{0,4})")  # levels x codes
+PAGE = re.compile(r"([1-9][0-9]{1,3})(:direct|:varied)?")  # pixels, and how the page is drawn
+
+
 def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
     """The rows of ``names`` in a table, in their order.
 
@@ -119,19 +137,33 @@ def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
     >>> choices("shapes", ("4x256",))["4x256"].tokenizer
     {'levels': 4, 'codes': 256}
     """
-    if table == "shapes":
-        return {name: shape(name) for name in names}
-    if table == "pages":
-        return {name: page(name) for name in names}
-    for name in names:
-        if name not in TABLES[table]:
-            raise StudyError(f"{name!r} is none of {', '.join(TABLES[table])}; choose from these")
-    return {name: TABLES[table][name] for name in names}
+    if table in ("shapes", "pages"):
+        made = {name: (shape if table == "shapes" else page)(name) for name in names}
+    else:
+        for name in names:
+            if name not in TABLES[table]:
+                raise StudyError(f"{name!r} is none of {', '.join(TABLES[table])}; choose from these")
+        made = {name: TABLES[table][name] for name in names}
+    return {name: replace(choice, names=(name,)) for name, choice in made.items()}
+
+
+def references(chosen: dict[str, Choice]) -> dict[str, str]:
+    """Of the rows that have a reference of their own among the chosen ones, its label by theirs."""
+    return {row.label: chosen[row.against].label for row in chosen.values() if row.against in chosen}
+
+
+def is_choice(name: str) -> bool:
+    """Whether any table takes this name.
+
+    >>> [is_choice(name) for name in ("opq", "5x256", "256:varied", "opk")]
+    [True, True, True, False]
+    """
+    return any(name in rows for rows in TABLES.values()) or bool(SHAPE.fullmatch(name) or PAGE.fullmatch(name))
 
 
 def shape(name: str) -> Choice:
     """Levels and codes a level."""
-    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]{0,4})", name)
+    match = SHAPE.fullmatch(name)
     if not match:
         raise StudyError(f"{name!r} is no shape; write levels x codes, such as 3x256")
     levels, codes = int(match[1]), int(match[2])
@@ -144,7 +176,7 @@ def page(name: str) -> Choice:
     >>> page("256:varied").page, page("256:direct").label
     ({'resolution': 256, 'layout': 'varied'}, '256 px, drawn small')
     """
-    match = re.fullmatch(r"([1-9][0-9]{1,3})(:direct|:varied)?", name)
+    match = PAGE.fullmatch(name)
     if not match:
         raise StudyError(f"{name!r} is no page; write its pixels, such as 256, 256:direct or 256:varied")
     settings, said = {

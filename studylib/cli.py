@@ -290,7 +290,12 @@ def _bench(commands) -> None:
     parser.add_argument("what", choices=("train", "decode", "fused", "tree", "tokenize", "render", "encode", "runner"))
     parser.add_argument("--data-set", default="planted", help="a folder, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("--index", type=Path, help="a Semantic-ID index; by default random IDs of 4 levels of 256")
-    parser.add_argument("--seconds", type=float, default=60, help="bound of the whole run (default 60)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        help="of the whole run (default 60), or four steps of each if they are longer",
+    )
     parser.add_argument("--encoders", default="minilm,ppocr-v6,efficientnet-lite0,pixels", help="for 'encode'")
     parser.add_argument("--items", default="", help="for 'tokenize': a table by size, '10000,100000,1000000'")
     parser.add_argument("--tokenizers", default="residual-kmeans", help="for that table (default residual-kmeans)")

@@ -8,7 +8,7 @@ import torch
 
 from studylib.data.dataset import Split
 from studylib.decoding import Found, TensorTree, beam_search, rank_leaves, score_all
-from studylib.metrics import MISSED, Ranks
+from studylib.metrics import MISSED, PickedRanks, Ranks
 from studylib.models.generator import Generator
 from studylib.semantic_ids import SemanticIds
 
@@ -64,14 +64,15 @@ class Searcher:
         """Ranks of the targets, and with the items of each user's history left out."""
         return self.answers(split)[:2]
 
-    def answers(self, split: Split) -> tuple[Ranks, Ranks, list[Ranks]]:
-        """``ranks``, and for each modality of a late-fused ID the ranks if its codes alone had to be right.
+    def answers(self, split: Split) -> tuple[Ranks, Ranks, list[Ranks], PickedRanks]:
+        """``ranks``; by modality of a late-fused ID those if its codes alone had to be right; those of drawn items.
 
         Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3).
         """
         parts = [] if self.ids.target else [part_numbers(self.ids, part) for part in self.ids.parts]
         shape = (2 + len(parts), len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
+        place = np.full(len(split), MISSED, dtype=np.uint16)
         tree = self.ids.written.tree
         target_leaf = tree.leaf_of[split.targets]
         for users, *both in self.leaves(split.histories, split.users):
@@ -84,13 +85,15 @@ class Searcher:
                 hit, slot = right.any(1), right.argmax(1)
                 ahead = np.cumsum(sizes, axis=1) - sizes
                 first[row, users[hit]] = np.minimum(ahead[hit, slot[hit]], int(MISSED) - 1)
+                if row == 0:
+                    place[users[hit]] = slot[hit]
                 if row < 2:  # all items of a leaf have the same codes, so of a part the place is certain
                     group[row, users[hit]] = sizes[hit, slot[hit]]
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED
         every, unseen, *apart = (Ranks(*row) for row in zip(first, group, strict=True))
-        return every, unseen, apart
+        return every, unseen, apart, PickedRanks(place, every.group)
 
     def recommend(
         self, history: np.ndarray, count: int = 10, seen: bool = False, user: int = 0

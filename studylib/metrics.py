@@ -72,6 +72,20 @@ class Ranks:
         return cls(_unpack(packed["first"]), _unpack(packed["group"]))
 
 
+class PickedRanks(Ranks):
+    """Where each user's target stands if one item, drawn at random, stands for all that share its ID.
+
+    002 resolves collisions so; ``first`` counts IDs, of which each takes one place, and the target is the item drawn
+    once in ``group`` times.
+
+    >>> PickedRanks.of([0, 3, None, 9], [1, 1, 1, 2]).ndcg(10).round(2).tolist()
+    [1.0, 0.43, 0.0, 0.14]
+    """
+
+    def _expect(self, k: int, gain: np.ndarray) -> np.ndarray:
+        return np.append(gain, 0)[np.minimum(self.first, k)] / self.group
+
+
 def _pack(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(values.astype("<u2").tobytes(), 9)).decode()
 

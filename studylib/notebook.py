@@ -13,12 +13,12 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studylib import tables, trials
-from studylib.ablations import AS_IT_IS, Choice, choices, fused_label
+from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data.planted import knobs_of
 from studylib.errors import StudyError
 from studylib.files import read_yaml, shown
-from studylib.methods import method
+from studylib.methods import METHODS, method
 from studylib.settings import Settings, checked
 
 SEEDLESS = ("item-knn", "popularity")  # baselines that count and draw nothing
@@ -33,6 +33,7 @@ class Parameters(Settings):
     reference: str = "minilm"
     codes: int = Field(256, ge=2)
     seeds: int = Field(3, ge=1, le=100)
+    fewer_seeds: dict[str, int] = Field(default_factory=dict)
     budget: str = "cpu"
     generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
     baselines: dict[str, dict[str, str | int | float | bool]] = Field(
@@ -97,6 +98,13 @@ class Parameters(Settings):
         for name, rows in self:
             if isinstance(rows, tuple) and len(set(rows)) < len(rows):
                 raise ValueError(f"{name} must differ from each other")
+        rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
+        for row, seeds in self.fewer_seeds.items():
+            # One file of parameters serves all notebooks, so a row may be another notebook's.
+            if row not in rows_here and row not in METHODS and not is_choice(row):
+                raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
+            if seeds < 1:
+                raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
         return self
 
     def trials(self) -> list[Trial]:
@@ -110,7 +118,11 @@ class Parameters(Settings):
         return [*chain.from_iterable(map(self.content, self.features)), *self.baseline_trials()]
 
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
-        """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``."""
+        """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``.
+
+        A row that ``fewer_seeds`` names, by its features or its choices, has at most so many.
+        """
+        seeds = min(self.seeds, *(self.fewer_seeds.get(row, self.seeds) for row in (features, *choice.names)))
         aligned, more = self.alignment if choice.aligned else {}, {}
         if choice.fusion == "stacked":
             more["target"] = self.target
@@ -128,7 +140,7 @@ class Parameters(Settings):
                 budget=self.budget,
                 seed=seed,
             )
-            for seed in range(self.seeds)
+            for seed in range(seeds)
         ]
 
     def fused(self, table: str) -> dict[str, list[Trial]]:
@@ -153,7 +165,8 @@ class Parameters(Settings):
         fused = [*choices("late", self.late).values()][-1]
         return {
             f"{fused.label}, {shape.label}": self.content(
-                f"{self.image}+{self.texts[0]}", replace(fused, tokenizer=shape.tokenizer)
+                f"{self.image}+{self.texts[0]}",
+                replace(fused, tokenizer=shape.tokenizer, names=fused.names + shape.names),
             )
             for shape in choices("shapes", self.fused_shapes).values()
         }
@@ -170,7 +183,7 @@ class Parameters(Settings):
             rows[fused_label(method(self.resized[0]).label, choice.label)] = (f"{self.image}+{self.resized[0]}", choice)
         return {
             label: {
-                page.label: self.content(features, replace(choice, page=page.page))
+                page.label: self.content(features, replace(choice, page=page.page, names=choice.names + page.names))
                 for page in choices("pages", self.pages).values()
             }
             for label, (features, choice) in rows.items()

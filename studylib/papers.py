@@ -80,7 +80,12 @@ GRID = {
             "3x256": 0.0639, "3x128": 0.0617, "3x512": 0.0631, "2x256": 0.0618, "4x256": 0.0609, "5x256": 0.0596,
         },
     },
-    "user tokens": {"Beauty": {"base": 0.0618, "user-tokens-2000": 0.0597, "user-tokens-8000": 0.0610}},  # Table 4
+    "user tokens": {  # Table 4
+        "Beauty": {
+            "base": 0.0618, "user-tokens-2000": 0.0597, "user-tokens-4000": 0.0612, "user-tokens-6000": 0.0611,
+            "user-tokens-8000": 0.0610,
+        },
+    },
     "architecture": {  # Table 5
         "Beauty": {"base": 0.0597, "decoder-only": 0.0438},
         "Toys": {"base": 0.0548, "decoder-only": 0.0399},

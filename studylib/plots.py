@@ -17,6 +17,7 @@ from studylib import paths
 from studylib.files import write_bytes
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
+from studylib.tables import names_with_seeds
 
 STYLE = "studylib.study"
 
@@ -61,7 +62,7 @@ def describe(figure: Figure) -> str:
 
 def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:
     """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
-    rows = table.iloc[::-1]
+    rows = table.assign(method=names_with_seeds(table)).iloc[::-1]
     places = np.arange(len(rows))
     bars = axis.barh(
         places, rows[metric], xerr=rows[f"{metric} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
@@ -86,7 +87,7 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
         marks = axis.plot(rows["paper"], places, "D", color="white", markeredgecolor="black", markersize=5, zorder=5)
         marks[0].set_label("the paper's number")
         handles.append(marks[0])
-    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.03, 1.0))
     return axis
 
 
@@ -134,10 +135,12 @@ def differences(
         table: from ``tables.comparison``; its baselines are left out, they would set the scale.
         grid, names: as in ``tables.beside_grid``.
     """
+    reference = table.loc[table["difference"].isna(), "method"].iloc[0]
+    table = table.assign(method=names_with_seeds(table))
     base = table.loc[table["difference"].isna()].iloc[0]
     rows = table[table["difference"].notna() & (table["kind"] != "baseline")]
     places = np.arange(len(rows))[::-1]
-    middle, low, high = (100 * rows[column].to_numpy() / base[metric] for column in ("difference", "low", "high"))
+    middle, low, high = (100 * (rows[column] / rows["base"]).to_numpy() for column in ("difference", "low", "high"))
     told_apart = (rows["p holm"] < 0.05).to_numpy()
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.errorbar(
@@ -158,7 +161,8 @@ def differences(
         axis.plot(
             *np.array(theirs).T, "D", color="none", markeredgecolor="#D55E00", markersize=5, label="002, each data set"
         )
-    axis.set_yticks(places, rows["method"])
+    usual = rows["against"] == reference
+    axis.set_yticks(places, rows["method"].where(usual, rows["method"] + "\nagainst " + rows["against"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"test Recall@10 against “{base['method']}” ({base[metric]:.4f}), %")
     axis.grid(axis="y", visible=False)
@@ -189,8 +193,7 @@ def by_strategy(
     axis.set_xticks(places, means.index)
     middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    spread = _spread(spreads)
-    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')} ({spread})")
+    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')} (bars: {_spread(spreads)})")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
@@ -358,10 +361,10 @@ def agreement(pairs: pd.DataFrame, title: str) -> Figure:
 
 
 def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) -> None:
-    """How each tokenizer's fit went, seed by seed the first: error, use of level 1, items that collide.
+    """How each tokenizer's fit went, of its first seed: error, use of level 1, items that collide, use of each level.
 
     A level-wise tokenizer finishes one level before it begins the next, so the error is the last level's and the
-    perplexity the first level's, each by that level's own iterations.
+    perplexity the first level's, each by that level's own iterations. The last panel is of the finished codes.
     """
     shown = 0
     for name, group in groups.items():
@@ -375,10 +378,15 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) ->
         axes[0].plot(last["epoch"], last["error"], label=name, **style)
         axes[1].plot(first["epoch"], first["perplexity"] / codes, label=name, **style)
         axes[2].plot(last["epoch"], last["collisions"] / group[0]["data"]["items"], label=name, **style)
+        levels = range(1, group[0]["trial"]["tokenizer"]["levels"] + 1)
+        perplexity = np.array(group[0]["semantic_ids"]["perplexity"])[: len(levels)]
+        axes[3].plot(levels, perplexity / codes, marker="o", markersize=4, label=name, **style)
         shown += 1
     axes[0].set(title="relative error, all levels", xlabel="iteration or epoch", ylim=(0, None))
     axes[1].set(title="perplexity of level 1 / codes", xlabel="iteration or epoch", ylim=(0, 1))
     axes[2].set(title="share of items that collide", xlabel="iteration or epoch", ylim=(0, None))
+    axes[3].set(title="perplexity of each level / codes", xlabel="level", ylim=(0, 1))
+    axes[3].xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:

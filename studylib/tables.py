@@ -13,7 +13,7 @@ from studylib.analysis.significance import compare, holm
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
-from studylib.metrics import Ranks
+from studylib.metrics import PickedRanks, Ranks
 from studylib.store import Store
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
@@ -40,18 +40,24 @@ def method_of(record: dict) -> Method:
 
 
 def comparison(
-    groups: dict[str, Sequence[dict]], reference: str | None = None, metric: str = "recall@10"
+    groups: dict[str, Sequence[dict]],
+    reference: str | None = None,
+    metric: str = "recall@10",
+    against: dict[str, str] | None = None,
 ) -> pd.DataFrame:
     """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
 
     Columns: ``method`` (the group's name), ``kind`` (of its first record), ``seeds``; every metric's mean over seeds
     and ``<metric> sd``; ``<metric> unseen`` with seen items left out; ``cpu seconds`` of one trial; and for ``metric``
-    the difference to the reference with its 95 % interval, p and Holm-corrected p over the table's comparisons.
+    the difference to the reference with its 95 % interval, p and Holm-corrected p over the table's comparisons (see
+    ``significance.compare``), the reference's name (``against``) and its mean (``base``).
+
+    Args:
+        against: of rows that have another reference, its name.
     """
     reference = next(iter(groups)) if reference is None else reference
     if reference not in groups:
         raise StudyError(f"reference {reference!r} is none of the rows {', '.join(groups)}")
-    base = per_user(groups[reference], metric)
     rows = []
     for name, group in groups.items():
         row = {"method": name, "kind": method_of(group[0]).kind, "seeds": len(group)}
@@ -62,11 +68,14 @@ def comparison(
         row[f"{metric} unseen"] = np.mean([record["metrics_unseen"][metric] for record in group])
         row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
+            other = (against or {}).get(name, reference)
+            base = per_user(groups[other], metric)
             found = compare(per_user(group, metric), base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
+            row |= {"against": other, "base": base.mean()}
         rows.append(row)
     table = pd.DataFrame(rows)
-    for column in ("difference", "low", "high", "p"):
+    for column in ("difference", "low", "high", "p", "against", "base"):
         if column not in table:
             table[column] = np.nan
     table["p holm"] = np.nan
@@ -109,7 +118,6 @@ def beside_grid(
     A direction of ours is "better" or "worse" where the Holm-corrected test says so, else "not told apart". One of
     002's is that of all its data sets, a change of at most 1 % counting as none; "mixed" where they disagree.
     """
-    base = table.loc[table["difference"].isna(), metric].iloc[0]
     rows = []
     for name, (_, row) in zip(names, table[table["kind"] != "baseline"].iterrows(), strict=True):
         theirs = {data: changes[name] for data, changes in grid.items() if name in changes}
@@ -119,7 +127,7 @@ def beside_grid(
         rows.append(
             {
                 "row": row["method"],
-                "ours": f"{row['difference'] / base:+.1%}",
+                "ours": f"{row['difference'] / row['base']:+.1%}",
                 "p (Holm)": f"{row['p holm']:.4f}",
                 "our direction": ours,
                 "002": ", ".join(f"{data} {change:+.1%}" for data, change in theirs.items()),
@@ -131,13 +139,19 @@ def beside_grid(
 
 
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
-    """One row a group: the metric with every item allowed, with the items of the history left out, and the change."""
+    """One row a group: the metric with every item allowed, with the items of the history left out, and the change.
+
+    ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows.
+    """
     rows = []
     for name, group in groups.items():
         every, unseen = per_user(group, metric), per_user(group, metric, unseen=True)
         found = compare(unseen, every)
-        rows.append({"method": name, "every item": every.mean(), "seen left out": unseen.mean()} | vars(found))
-    return pd.DataFrame(rows)
+        row = {"method": name, "every item": every.mean(), "seen left out": unseen.mean()}
+        row |= {"relative": found.difference / every.mean()}
+        rows.append(row | {column: getattr(found, column) for column in ("difference", "low", "high", "p")})
+    table = pd.DataFrame(rows)
+    return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
 def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10") -> pd.DataFrame:
@@ -259,35 +273,71 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def one_drawn(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
+    """One row a group whose items share IDs: all of an ID's items shown, in any order, or one drawn for each ID.
+
+    002 shows one; see ``metrics.PickedRanks``. Groups of trials without such ranks are left out.
+    """
+    name, k = metric.split("@")
+    rows = []
+    for row, group in groups.items():
+        if all("ranks_picked" in record for record in group):
+            drawn = np.stack([getattr(PickedRanks.unpack(r["ranks_picked"]), name)(int(k)) for r in group])
+            every = per_user(group, metric)
+            found = compare(drawn, every)
+            rows.append({"method": row, "all shown": every.mean(), "one drawn": drawn.mean()})
+            rows[-1] |= {column: getattr(found, column) for column in ("difference", "low", "high", "p")}
+    return pd.DataFrame(rows)
+
+
 def _levels(quality: Sequence[dict], name: str, form: str) -> str:
     return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
 
 
-def findings(table: pd.DataFrame, metric: str = "recall@10") -> list[str]:
-    """What a table of comparisons shows, in sentences that its numbers alone decide."""
-    base = table.loc[table["difference"].isna()].iloc[0]
-    label = base["method"]
-    lines = []
-    for _, row in table[table["kind"] != "baseline"].iterrows():
-        if row["method"] == label:
-            continue
+def names_with_seeds(table: pd.DataFrame) -> pd.Series:
+    """Each row's name, with its number of seeds where another row has more: it holds more luck."""
+    content = table["kind"] != "baseline"
+    fewer = content & (table["seeds"] < table.loc[content, "seeds"].max())
+    counted = table["seeds"].map(lambda seeds: f", {seeds} seed{'s' if seeds > 1 else ''}")
+    return table["method"].where(~fewer, table["method"] + counted)
+
+
+FEWER_SEEDS = (
+    "A number of seeds behind a name: fewer than other rows have. One seed says nothing of others, so what tells such "
+    "a row apart may be its luck."
+)
+
+
+def findings(
+    table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None, metric: str = "recall@10"
+) -> list[str]:
+    """What a table of comparisons shows, in sentences that its numbers alone decide.
+
+    Args:
+        groups: what the table was made from, for a last sentence on the best row and the strongest baseline.
+    """
+    named = names_with_seeds(table)
+    lines = [FEWER_SEEDS] if (named != table["method"]).any() else []
+    name_of = dict(zip(table["method"], named, strict=True))
+    for _, row in table[(table["kind"] != "baseline") & table["difference"].notna()].iterrows():
         said = verdict(row)
         lines.append(
-            f"{row['method']} is {said} {'from' if said == 'not told apart' else 'than'} {label}: "
-            f"{row['difference']:+.4f} {_title(metric)} "
-            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / base[metric]:+.1%}, p {row['p holm']:.4f}."
+            f"{name_of[row['method']]} is {said} {'from' if said == 'not told apart' else 'than'} "
+            f"{name_of[row['against']]}: {row['difference']:+.4f} {_title(metric)} "
+            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
         )
     content = table[~table["kind"].isin(["baseline", "control"])]
-    if content.empty:
+    baselines = table[table["kind"] == "baseline"]
+    if groups is None or content.empty or baselines.empty:
         return lines
-    best, baselines = content.loc[content[metric].idxmax()], table[table["kind"] == "baseline"]
-    if len(baselines):
-        strongest = baselines.loc[baselines[metric].idxmax()]
-        lines.append(
-            f"The best row, {best['method']} ({best[metric]:.4f}), is "
-            f"{'above' if best[metric] > strongest[metric] else 'below'} {strongest['method']} "
-            f"({strongest[metric]:.4f}), which reads no content at all."
-        )
+    best, strongest = (part.loc[part[metric].idxmax()] for part in (content, baselines))
+    found = compare(*(per_user(groups[row["method"]], metric) for row in (best, strongest)))
+    said = "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
+    lines.append(
+        f"The best row, {name_of[best['method']]} ({best[metric]:.4f}), is {said} {strongest['method']} "
+        f"({strongest[metric]:.4f}), which reads no content at all: {found.difference:+.4f} "
+        f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
+    )
     return lines
 
 
@@ -309,7 +359,10 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     def against(row):
         if row["difference"] != row["difference"]:
             return "reference"
-        return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        other = "" if row["against"] == reference else f" against {row['against']}"
+        return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]{other}"
+
+    reference = table.loc[table["difference"].isna(), "method"].iloc[0]
 
     columns = {"method": table["method"], "seeds": table["seeds"]}
     for column in METRICS:

@@ -29,7 +29,7 @@ from studylib.encoders import cache
 from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
-from studylib.metrics import Ranks
+from studylib.metrics import PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
@@ -48,6 +48,7 @@ class Outcome:
     ran_on: dict = field(default_factory=dict)
     borrowed: float = 0.0  # CPU seconds of a training that another trial had done
     parts: dict[str, Ranks] = field(default_factory=dict)  # by modality of a late-fused ID
+    picked: PickedRanks | None = None  # where items share their ID
     subsets: dict[str, Ranks] = field(default_factory=dict)  # by the modalities that histories had
 
 
@@ -90,10 +91,12 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
         work / "model.safetensors", model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2))
     )
     searcher = _searcher(model, ids, settings, data)
-    every, unseen, parts = searcher.answers(data.test)
+    every, unseen, parts, picked = searcher.answers(data.test)
     return Outcome(
         every, unseen, epochs, found, accelerate.facts(device, settings), borrowed,
-        dict(zip(trial.modalities, parts, strict=False)), without_modalities(searcher, trial, data),
+        dict(zip(trial.modalities, parts, strict=False)),
+        picked if not parts and ids.written.tree.group_sizes.max() > 1 else None,
+        without_modalities(searcher, trial, data),
     )  # fmt: skip
 
 
@@ -205,6 +208,7 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         "ranks": outcome.every.pack(),
         "ranks_unseen": outcome.unseen.pack(),
         **({"ranks_parts": packed(outcome.parts)} if outcome.parts else {}),
+        **({"ranks_picked": outcome.picked.pack()} if outcome.picked else {}),
         **({"ranks_subsets": packed(outcome.subsets)} if outcome.subsets else {}),
         **(tokenizer_report(made.ids) | made.facts if made else {}),
         **outcome.ran_on,

@@ -82,6 +82,17 @@ def test_sinkhorn_parts_items_that_differ_but_not_equal_ones():
     assert count(sinkhorn(np.zeros((8, 2), dtype=int), lambda items: same[items])[0]) == 8
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_sinkhorn_sends_few_items_to_near_ones_of_many_codes(seed):
+    """As near as the cheapest assignment, within a tenth; a code that nobody wants is no reason to go there."""
+    rng = np.random.default_rng(seed)
+    cost = np.square(rng.normal(0, 0.2, (6, 1, 4)) - rng.standard_normal((256, 4))).sum(-1)
+    crowded = np.zeros((6, 2), dtype=int)
+    moved, cheapest = sinkhorn(crowded, lambda items: cost[items])[0], match(crowded, 256, lambda items: cost[items])
+    assert count(moved) == 0
+    assert cost[np.arange(6), moved[:, 1]].sum() <= 1.1 * cost[np.arange(6), cheapest[:, 1]].sum()
+
+
 @pytest.mark.parametrize("choice", ["dedup", "sinkhorn", "matching", "none"])
 @pytest.mark.parametrize("seed", range(3))
 def test_each_choice_keeps_its_promise_through_the_door(choice, seed):

@@ -1,5 +1,7 @@
 """Search along the prefix tree against exact scoring, and what seen items and collisions do to it."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,21 @@ def test_seen_items_are_left_out():
         unseen = [item for item, _ in searcher.recommend(history, 40)]
         assert sorted(every) == list(range(40))
         assert unseen == [item for item in every if item not in history]
+
+
+def test_one_drawn_item_for_each_id_is_the_mean_of_all_draws():
+    """Of all draws of one item for each ID: how often the target is among the first three items shown."""
+    searcher, history = Searcher(generator(COLLIDING), COLLIDING, beams=40), USERS[0]
+    *_, picked = searcher.answers(Split((history,) * 40, np.arange(40)))
+    leaf_of = COLLIDING.tree.leaf_of
+    order = list(dict.fromkeys(leaf_of[item] for item, _ in searcher.recommend(history, 40, seen=True)))
+    first = [np.flatnonzero(leaf_of == leaf) for leaf in order[:3]]
+    shown = np.zeros(40)
+    draws = list(product(*first))
+    for draw in draws:
+        shown[list(draw)] += 1 / len(draws)
+    np.testing.assert_allclose(picked.recall(3), shown)
+    assert 0 < shown[shown > 0].min() < 1
 
 
 def test_rank_of_a_shared_id_is_an_expectation_over_its_group():

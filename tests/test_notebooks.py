@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from studylib import notebook, paths, unattended
+from studylib.ablations import choices
 from studylib.cli import main
 from studylib.errors import StudyError
 
@@ -145,6 +146,8 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"features": 3}, "setting 'features'"),
         ({"reference": ["minilm"]}, "setting 'reference'"),
         ({"features": ["random", "random"]}, "features must differ"),
+        ({"fewer_seeds": {"opk": 1}}, "fewer_seeds: no row is called 'opk'"),
+        ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
         ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
     ],
@@ -175,6 +178,15 @@ def test_the_parameters_cell_can_be_run_again_by_hand():
     assert notebook.parameters(namespace).seeds == 2
     namespace |= {"rows": [1, 2], "line": "made by another cell", "seeds": 3}
     assert notebook.parameters(namespace).seeds == 3
+
+
+@pytest.mark.parametrize(("seeds", "opq", "random"), [(3, 1, 2), (1, 1, 1)])
+def test_rows_with_fewer_seeds(seeds, opq, random):
+    given = {"features": ["minilm", "random"], "seeds": seeds, "fewer_seeds": {"opq": 1, "random": 2}}
+    parameters = notebook.check(given, "x")
+    rows = choices("tokenizers", ("residual-kmeans", "opq"))
+    assert [len(parameters.content("minilm", row)) for row in rows.values()] == [seeds, opq]
+    assert len(parameters.content("random")) == random
 
 
 def test_numbers_that_yaml_leaves_as_text_are_numbers():

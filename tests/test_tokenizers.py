@@ -47,10 +47,23 @@ def test_no_worse_than_faiss():
     assert fit(X, levels=3, codes=32).error[-1] <= theirs * 1.02
 
 
-def test_normalised_residuals_rebuild_too():
+def test_normalised_residuals_lower_the_error_level_by_level():
+    """That codes rebuild it: test_the_error_after_matching_is_that_of_the_new_codes."""
     plain, normalised = fit(X, codes=32), fit(X, codes=32, normalise_residuals=True)
     assert normalised.error[0] == pytest.approx(plain.error[0])  # the input has unit length already
     assert 0 < normalised.error[2] < normalised.error[1] < normalised.error[0]
+
+
+def test_normalised_residuals_use_the_later_levels_more_evenly():
+    """Items whose distances to their centroids differ tenfold: without it the near ones share one code of level 2."""
+    rng = np.random.default_rng(0)
+    length = np.where(np.arange(2000) % 2, 0.5, 0.05)[:, None]
+    x = np.eye(16, dtype="f4")[rng.integers(0, 16, 2000)] + length * rng.standard_normal((2000, 16)) / 4
+    chosen = TokenizerSettings(levels=2, codes=32, dims=16, collisions="none")
+    plain, even = (
+        tokenizers.fit(x, chosen.model_copy(update={"normalise_residuals": how}), 0) for how in (False, True)
+    )
+    assert even.quality()["perplexity"][1] > 1.2 * plain.quality()["perplexity"][1]
 
 
 def test_same_seed_same_codes_other_seed_other_codes():
@@ -185,6 +198,12 @@ def test_a_collapsed_level_is_refused(monkeypatch):
         tokenizers.fit(X, settings, 0)
     assert tokenizers.fit(X, settings.model_copy(update={"collapse": 0.0}), 0).usage[0] == 1
     assert tokenizers.fit(np.repeat(X[:20], 100, axis=0), settings, 0).usage[0] == 1  # 20 rows have no 32 codes
+
+
+@pytest.mark.parametrize("changes", [{"name": "rq-vae"}, {"name": "r-vq", "update": "gradient"}])
+def test_a_fit_that_diverged_is_refused(changes):
+    with pytest.raises(StudyError, match=r"tokenizer (r-vq|rq-vae): the fit diverged, .* give a smaller lr than 10"):
+        tokenizers.fit(X, TokenizerSettings(codes=32, dims=16, iterations=10, lr=10, collapse=0, **changes), 0)
 
 
 def test_new_settings_leave_old_descriptions_alone():

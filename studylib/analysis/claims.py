@@ -23,7 +23,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from studylib import paths, tables
-from studylib.analysis.significance import over_users_and_seeds
+from studylib.analysis.significance import compare
 from studylib.errors import StudyError
 from studylib.files import read_yaml
 from studylib.settings import Settings, checked
@@ -164,7 +164,7 @@ def find(claim: Claim, data: str) -> Finding:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
     rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
     first, second = (tables.per_user(row, METRIC) for row in rows)
-    found, base = over_users_and_seeds(first, second), second.mean()
+    found, base = compare(first, second), second.mean()
     difference, low, high, by_users, by_seeds = (
         getattr(found, name) / base for name in ("difference", "low", "high", "by_users", "by_seeds")
     )

@@ -13,16 +13,23 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean difference over users, its 95 % bootstrap interval and the two-sided p of the paired randomisation test."""
+    """A mean difference, its standard errors by users and by seeds (NaN of one seed), 95 % interval and p."""
 
     difference: float
+    by_users: float
+    by_seeds: float
     low: float
     high: float
     p: float
 
 
 def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"], seed: int = 0) -> Comparison:
-    """``a`` minus ``b``, one metric per user: seeds are averaged per user first, so that users are what varies.
+    """``a`` minus ``b``, one metric per user, as it would be with other users and other seeds.
+
+    The interval is a t interval of the sum of two variances, its degrees of freedom by Satterthwaite (1946): that of
+    the users' differences, seeds averaged, and that of the differences by seed, users averaged (of each side's means,
+    where the sides have not as many seeds; a side of one seed adds none, for it says nothing of seeds). ``p`` is the
+    larger of that t test's and the paired randomisation test's over users, two-sided.
 
     Raises:
         ValueError: the two were not measured on the same users.
@@ -30,42 +37,17 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
     a, b = np.atleast_2d(a), np.atleast_2d(b)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape[1]} users against {b.shape[1]}: a paired test needs the same users")
-    difference = a.mean(0) - b.mean(0)
-    low, high = bootstrap_interval(difference, seed)
-    return Comparison(float(difference.mean()), low, high, randomisation_test(difference, seed))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean difference, its standard errors by users and by seeds (NaN of one seed), and the 95 % interval of both."""
-
-    difference: float
-    by_users: float
-    by_seeds: float
-    low: float
-    high: float
-
-
-def over_users_and_seeds(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"]) -> Spread:
-    """``a`` minus ``b`` if other users and other seeds had been drawn: a t interval of the sum of their variances.
-
-    The first is of the users' differences, seeds averaged; the second of the differences by seed, users averaged (of
-    each side's means, where the sides have not as many seeds). Degrees of freedom by Satterthwaite (1946). One seed
-    says nothing of seeds: then the interval is over users alone.
-    """
-    a, b = np.atleast_2d(a), np.atleast_2d(b)
     differences = a.mean(0) - b.mean(0)
     parts = [(differences.var(ddof=1) / differences.size, differences.size - 1)]
-    both = min(len(a), len(b)) > 1
-    if both:
-        sides = [a.mean(1) - b.mean(1)] if len(a) == len(b) else [a.mean(1), b.mean(1)]
-        parts += [(side.var(ddof=1) / len(side), len(side) - 1) for side in sides]
-    variance = sum(part for part, _ in parts)
+    sides = [a.mean(1) - b.mean(1)] if len(a) == len(b) else [a.mean(1), b.mean(1)]
+    parts += [(side.var(ddof=1) / len(side), len(side) - 1) for side in sides if len(side) > 1]
+    variance, mean = sum(part for part, _ in parts), float(differences.mean())
     free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
-    half = stats.t.ppf(0.975, free) * np.sqrt(variance)
-    mean = float(differences.mean())
-    by_seeds = np.sqrt(variance - parts[0][0]) if both else np.nan
-    return Spread(mean, float(np.sqrt(parts[0][0])), float(by_seeds), float(mean - half), float(mean + half))
+    error = float(np.sqrt(variance))
+    half = stats.t.ppf(0.975, free) * error
+    p = max(randomisation_test(differences, seed), 2 * stats.t.sf(abs(mean) / error, free) if error else 0.0)
+    by_seeds = float(np.sqrt(variance - parts[0][0])) if min(len(a), len(b)) > 1 else np.nan
+    return Comparison(mean, float(np.sqrt(parts[0][0])), by_seeds, float(mean - half), float(mean + half), float(p))
 
 
 def randomisation_test(
@@ -115,7 +97,8 @@ def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
     Returns:
         ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed. ``F``, ``p``:
         one-way analysis of variance. ``least difference``: the smallest of two groups' means that a t test at 5 % with
-        so many seeds finds in 80 % of cases; a large p excludes only what is larger than that.
+        so many seeds finds in 80 % of cases; a large p excludes only what is larger than that. Where groups differ in
+        size, "so many" is that of the smallest.
 
     >>> found = between_groups([[0.10, 0.12], [0.11, 0.13]])
     >>> {name: round(value, 3) for name, value in found.items()}
@@ -123,7 +106,7 @@ def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
     """
     if min(map(len, groups)) < 2:
         return dict.fromkeys(("sd of means", "sd by seeds alone", "F", "p", "least difference"), float("nan"))
-    seeds = len(groups[0])
+    seeds = min(map(len, groups))
     free = sum(map(len, groups)) - len(groups)
     within = np.sqrt(sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups) / free)
     test = stats.f_oneway(*groups)

@@ -47,11 +47,19 @@ class Layer(nn.Module):
         query, key, value = (part.transpose(-2, -3) for part in parts)
         return rotated(query, positions), rotated(key, positions), value
 
+    def attend_back(self, query: Tensor, key: Tensor, value: Tensor) -> Float[Tensor, "... head pos d_head"]:
+        """Each position attends to itself and what stands before it; in training some weights are dropped."""
+        if not self.training:
+            return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
+        return self.dropout(torch.softmax(logits.masked_fill(future, -torch.inf), -1)) @ value
+
     def rest(self, x: Tensor, attended: Float[Tensor, "... head pos d_head"]) -> Tensor:
         """What follows the attention."""
         x = x + self.dropout(self.output(attended.transpose(-2, -3).flatten(-2)))
         gate, up = self.gate_up(self.norm_feed_forward(x)).chunk(2, -1)
-        return x + self.dropout(self.down(nn.functional.silu(gate) * up))
+        return x + self.dropout(self.down(self.dropout(nn.functional.silu(gate) * up)))
 
 
 class DecoderOnly(Generator):
@@ -93,8 +101,7 @@ class DecoderOnly(Generator):
         for layer in self.layers:
             query, key, value = layer.heads(x, positions)
             kept.append((key, value))
-            attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = layer.rest(x, attended)
+            x = layer.rest(x, layer.attend_back(query, key, value))
         return self.norm(x), kept
 
     def predict(self, history, lengths, targets, users=None):

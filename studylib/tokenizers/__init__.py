@@ -20,6 +20,9 @@ TITLES = {
 }
 
 
+LEARNED = ("r-vq", "rq-vae", "letter")  # by gradient, so that lr matters
+
+
 def fit(
     embeddings: Float[np.ndarray, "items dims"],
     settings: TokenizerSettings,
@@ -33,8 +36,8 @@ def fit(
     ``collaborative``, the items' embeddings by a model of who interacts with what.
 
     Raises:
-        StudyError: the settings name no tokenizer; a value is not finite; fewer items than codes; level 1 collapsed;
-            matching found a prefix with more items than codes.
+        StudyError: the settings name no tokenizer; a value is not finite; fewer items than codes; the fit diverged;
+            level 1 collapsed; matching found a prefix with more items than codes.
     """
     if settings.name not in TITLES:
         raise StudyError(
@@ -42,6 +45,7 @@ def fit(
         )
     inputs = projected(embeddings, settings)
     result = quantise(inputs, settings, seed, collaborative)
+    check_error(result.error, settings)
     check_collapse(result.codes[:, 0], inputs, settings)
     sizes = (settings.codes,) * settings.levels
     codes, sizes, error, row = collisions.resolve(result, sizes, settings.collisions)
@@ -74,6 +78,19 @@ def quantise(
     return kmeans.fit(*shape, settings.normalise_residuals, seed)
 
 
+def check_error(error: tuple[float, ...], settings: TokenizerSettings) -> None:
+    """Refuse codes from which the embeddings are rebuilt worse than by zeros.
+
+    Raises:
+        StudyError: the relative error after the last level is above 1, or no number.
+    """
+    if not error[-1] <= 1:
+        cure = (
+            f"give a smaller lr than {settings.lr:g}" if settings.name in LEARNED else "give fewer codes or more items"
+        )
+        raise StudyError(f"tokenizer {settings.name}: the fit diverged, its relative error is {error[-1]:.3g}; {cure}")
+
+
 def check_collapse(first: np.ndarray, embeddings: Float[np.ndarray, "items dims"], settings: TokenizerSettings) -> None:
     """Refuse IDs whose first level uses too few of its codes; fewer different items than codes cannot use them all.
 
@@ -85,9 +102,10 @@ def check_collapse(first: np.ndarray, embeddings: Float[np.ndarray, "items dims"
         return
     if len(np.unique(embeddings, axis=0)) < settings.codes:
         return
+    cure = "give more iterations or a smaller lr" if settings.name in LEARNED else "give more iterations"
     raise StudyError(
         f"tokenizer {settings.name}: level 1 collapsed, it uses {used} of {settings.codes} codes; look whether the "
-        "embeddings are nearly all alike, give more iterations or a smaller lr, or set collapse to less"
+        f"embeddings are nearly all alike, {cure}, or set collapse to less"
     )
 
 

@@ -14,8 +14,8 @@ from studylib.errors import StudyError
 from studylib.tokenizers.residual import Quantised, colliding, groups
 
 ROUNDS = 20  # of Sinkhorn, at most
-STEPS = 50  # within a round
-SHARPNESS = 0.02  # Sinkhorn's epsilon, as a share of the mean cost
+STEPS = 50  # within a round, for each sharpness
+SHARPNESS = (0.1, 0.02, 0.004, 0.0008)  # epsilon of Sinkhorn, as shares of the mean cost, one after the other
 
 Costs = Callable[[Int[np.ndarray, " some"]], Float[np.ndarray, "some code"]]  # items -> cost of each last code
 
@@ -116,12 +116,13 @@ def match(codes: Int[np.ndarray, "items levels"], size: int, costs: Costs) -> In
 
 
 def sinkhorn(codes: Int[np.ndarray, "items levels"], costs: Costs) -> tuple[Int[np.ndarray, "items levels"], int]:
-    """Colliding items of a prefix spread evenly over the last level's codes, in rounds (LC-Rec, LETTER).
+    """Colliding items of a prefix spread over the last level's codes, in rounds (after LC-Rec and LETTER).
 
-    Each round transports the items that collide under a prefix to the last level's codes, all codes taking the same
-    share of them, and each item moves to the code that takes most of it. A round that leaves more collisions than the
-    best so far is not kept. It ends when none collide, or after ``ROUNDS``; items with equal embeddings want equal
-    codes and stay together (``matching`` parts them). Returns the codes and the rounds taken.
+    Each round transports the items that collide under a prefix to the last level's codes that no item has alone, none
+    taking more than its share of them (see ``balanced``), and each item moves to the code that takes most of it. A
+    round that leaves more collisions than the best so far is not kept. It ends when none collide, or after ``ROUNDS``;
+    items with equal embeddings want equal codes and stay together (``matching`` parts them). Returns the codes and the
+    rounds taken.
     """
     best, fewest = codes, count(codes)
     codes = codes.copy()
@@ -129,8 +130,11 @@ def sinkhorn(codes: Int[np.ndarray, "items levels"], costs: Costs) -> tuple[Int[
         if not fewest:
             return best, done
         before = codes[:, -1].copy()
-        for items, _ in _crowded(codes):
-            codes[items, -1] = balanced(costs(items)).argmax(1)
+        for items, alone in _crowded(codes):
+            cost = costs(items)
+            free = np.setdiff1d(np.arange(cost.shape[1]), codes[alone, -1])
+            if len(free):
+                codes[items, -1] = free[balanced(cost[:, free]).argmax(1)]
         left = count(codes)
         if left < fewest:
             best, fewest = codes.copy(), left
@@ -140,18 +144,29 @@ def sinkhorn(codes: Int[np.ndarray, "items levels"], costs: Costs) -> tuple[Int[
 
 
 def balanced(cost: Float[np.ndarray, "item code"]) -> Float[np.ndarray, "item code"]:
-    """Sinkhorn's plan: each item sends out one unit, all codes receive the same (Cuturi, 2013).
+    """Sinkhorn's plan: each item sends out one unit, no code receives more than its share (Cuturi, 2013).
 
-    >>> balanced(np.array([[0.0, 1.0], [0.1, 1.0]])).argmax(1)
+    Where there are fewer items than codes the share is one item, and a row of its own, to which all codes are equal,
+    takes what no item needs. Without it all codes would have to receive the same, and items would be sent to codes
+    that are far from them because no other item wants those.
+
+    >>> balanced(np.array([[0.0, 1.0, 2.0], [0.1, 1.0, 2.0]])).argmax(1)
     array([0, 1])
     """
-    above = cost - cost.min(1, keepdims=True)
-    kernel = np.exp(-above / max(float(above.mean()) * SHARPNESS, 1e-300)).clip(min=1e-100)
-    share = np.ones(cost.shape[1])
-    for _ in range(STEPS):
-        share = 1 / ((1 / (kernel @ share)) @ kernel)
-        share /= share.mean()
-    plan = kernel * share
+    items, codes = cost.shape
+    spread, supply = float((cost - cost.min(1, keepdims=True)).mean()), np.ones(items)
+    if items < codes:
+        cost, supply = np.vstack([cost, np.zeros(codes)]), np.append(supply, codes - items)
+    price = np.zeros(codes)  # what a code asks for its room, in units of cost
+    for sharpness in SHARPNESS:
+        epsilon, asked = max(sharpness * spread, 1e-300), cost + price
+        kernel = np.exp((asked.min(1, keepdims=True) - asked) / epsilon).clip(min=1e-300)
+        share = np.ones(codes)
+        for _ in range(STEPS):
+            share = 1 / ((supply / (kernel @ share)) @ kernel)
+            share /= share.mean()
+        price = price - epsilon * np.log(share)
+    plan = (kernel * share)[:items]
     return plan / plan.sum(1, keepdims=True)
 
 
