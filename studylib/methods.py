@@ -45,11 +45,15 @@ KIND_NAMES = {
 
 @dataclass(frozen=True)
 class Method:
-    """``label`` for people, ``kind`` a key of COLOURS, ``paper`` the row of 000's tables that it stands beside."""
+    """``label`` for people, ``kind`` a key of COLOURS, ``paper`` the row of 000's tables that it stands beside.
+
+    ``seedless``: it counts and draws nothing, so that every seed gives the same.
+    """
 
     label: str
     kind: str
     paper: str | None = None
+    seedless: bool = False
 
 
 METHODS = {
@@ -83,8 +87,8 @@ METHODS = {
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
     "random": Method("random IDs", "control"),
-    "popularity": Method("popularity", "baseline"),
-    "item-knn": Method("item-kNN", "baseline"),
+    "popularity": Method("popularity", "baseline", seedless=True),
+    "item-knn": Method("item-kNN", "baseline", seedless=True),
     "sasrec": Method("SASRec", "baseline"),
     "gru4rec": Method("GRU4Rec", "baseline"),
 }
@@ -93,8 +97,8 @@ METHODS = {
 def method(features: str, generator: str = "tiger") -> Method:
     """The method behind a trial's features and generator; what is not listed keeps its own name.
 
-    >>> method("shuffled:minilm")
-    Method(label='MiniLM-L6, rows shuffled', kind='control', paper=None)
+    >>> method("shuffled:minilm").label, method("none", "item-knn").seedless
+    ('MiniLM-L6, rows shuffled', True)
     >>> method("index:mine").kind, method("features:mine").kind, method("ppocr-v6-backbone").kind
     ('index', 'features', 'ocr')
     """

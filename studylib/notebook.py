@@ -21,8 +21,6 @@ from studylib.files import read_yaml, shown
 from studylib.methods import METHODS, method
 from studylib.settings import Settings, checked
 
-SEEDLESS = ("item-knn", "popularity")  # baselines that count and draw nothing
-
 
 class Parameters(Settings):
     """All parameters that any notebook takes."""
@@ -194,7 +192,7 @@ class Parameters(Settings):
         return [
             trial(data=self.data, generator={"name": name, **settings}, seed=seed)
             for name, settings in self.baselines.items()
-            for seed in range(1 if name in SEEDLESS else self.seeds)
+            for seed in range(1 if method("none", name).seedless else self.seeds)
         ]
 
     def run(self) -> list[dict]:

@@ -26,6 +26,15 @@ def per_user(records: Sequence[dict], metric: str, unseen: bool = False) -> np.n
     return np.stack([getattr(Ranks.unpack(record[field]), name)(int(k)) for record in records])
 
 
+def paired(first: Sequence[dict], second: Sequence[dict], metric: str) -> list[np.ndarray]:
+    """``per_user`` of two groups, for ``significance.compare``; what draws nothing is the same with every seed."""
+    groups = (first, second)
+    seeds = max(map(len, groups))
+    return [
+        np.repeat(per_user(group, metric), seeds if method_of(group[0]).seedless else 1, axis=0) for group in groups
+    ]
+
+
 def by_method(records: Sequence[dict]) -> dict[str, list[dict]]:
     """Records grouped by the label of their features, or of the generator of a baseline."""
     groups: dict[str, list[dict]] = {}
@@ -69,8 +78,8 @@ def comparison(
         row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
             other = (against or {}).get(name, reference)
-            base = per_user(groups[other], metric)
-            found = compare(per_user(group, metric), base)
+            values, base = paired(group, groups[other], metric)
+            found = compare(values, base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
             row |= {"against": other, "base": base.mean()}
         rows.append(row)
@@ -158,7 +167,7 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: s
     """One row a pair of groups: both means, first minus second with interval, p and Holm-corrected p over the rows."""
     rows = []
     for name, (first, second) in pairs.items():
-        values = [per_user(group, metric) for group in (first, second)]
+        values = paired(first, second, metric)
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "p"])
@@ -303,8 +312,8 @@ def names_with_seeds(table: pd.DataFrame) -> pd.Series:
 
 
 FEWER_SEEDS = (
-    "A number of seeds behind a name: fewer than other rows have. One seed says nothing of others, so what tells such "
-    "a row apart may be its luck."
+    "A number of seeds behind a name: fewer than other rows have. One seed says nothing of its own spread; such a row "
+    "is given that of the row that it is compared with."
 )
 
 
@@ -331,7 +340,7 @@ def findings(
     if groups is None or content.empty or baselines.empty:
         return lines
     best, strongest = (part.loc[part[metric].idxmax()] for part in (content, baselines))
-    found = compare(*(per_user(groups[row["method"]], metric) for row in (best, strongest)))
+    found = compare(*paired(groups[best["method"]], groups[strongest["method"]], metric))
     said = "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
     lines.append(
         f"The best row, {name_of[best['method']]} ({best[metric]:.4f}), is {said} {strongest['method']} "

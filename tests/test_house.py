@@ -121,6 +121,17 @@ def test_the_best_row_is_above_a_baseline_only_if_a_test_says_so():
     assert "is not told apart from item-kNN" in line
 
 
+def test_what_draws_nothing_is_the_same_with_every_seed():
+    """item-kNN has one trial, and no seeds that could fall out otherwise; a generator of one trial has."""
+    ranks = np.random.default_rng(0).integers(0, 40, (3, 400)).tolist()
+    rows, one = [record("minilm", seed, ranks[seed]) for seed in range(3)], ranks[0]
+    by_seeds = {}
+    for name, other in (("item-kNN", record("none", 0, one, "item-knn")), ("SASRec", record("none", 0, one, "sasrec"))):
+        by_seeds[name] = compare(*tables.paired(rows, [other], "recall@10")).by_seeds
+    spread = np.std([row["metrics"]["recall@10"] for row in rows], ddof=1)
+    assert by_seeds == pytest.approx({"item-kNN": spread * np.sqrt(1 / 3), "SASRec": spread * np.sqrt(4 / 3)})
+
+
 def test_a_row_can_have_a_reference_of_its_own():
     ranks = np.random.default_rng(0).integers(0, 40, (3, 400)).tolist()
     groups = {name: [record("minilm", 0, ranks[row])] for row, name in enumerate(("base", "forwards", "last"))}

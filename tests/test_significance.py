@@ -66,7 +66,7 @@ def test_an_interval_over_users_and_seeds_holds_what_it_promises():
 
 
 def test_the_same_seeds_on_both_sides_are_pairs():
-    """Seeds that move both sides alike change no difference; one seed says nothing of seeds."""
+    """Seeds that move both sides alike change no difference; one seed on each side says nothing of seeds."""
     draw = np.random.default_rng(1)
     b = draw.normal(0, 1, (1, 50)) + draw.normal(0, 1, (3, 1))
     assert compare(b + 0.5, b).by_seeds == pytest.approx(0)
@@ -74,6 +74,14 @@ def test_the_same_seeds_on_both_sides_are_pairs():
     alone = compare(b[:1] + draw.normal(0.5, 1, (1, 50)), b[:1])
     assert np.isnan(alone.by_seeds)
     assert alone.high - alone.difference == pytest.approx(stats.t.ppf(0.975, 49) * alone.by_users)
+
+
+def test_a_side_of_one_seed_varies_as_the_other_does():
+    """The literal variance of the difference of a mean of five seeds and one more seed of the same spread."""
+    draw = np.random.default_rng(2)
+    b = draw.normal(0, 1, (1, 50)) + draw.normal(0, 1, (5, 1))
+    by_seeds = [compare(a, c).by_seeds for a, c in ((b[:1] + 3, b), (b, b[:1] + 3))]
+    assert by_seeds == pytest.approx([np.std(b.mean(1), ddof=1) * np.sqrt(1 + 1 / 5)] * 2)
 
 
 def test_other_users_are_refused():

@@ -163,7 +163,7 @@ def find(claim: Claim, data: str) -> Finding:
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
     rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
-    first, second = (tables.per_user(row, METRIC) for row in rows)
+    first, second = tables.paired(*rows, METRIC)
     found, base = compare(first, second), second.mean()
     difference, low, high, by_users, by_seeds = (
         getattr(found, name) / base for name in ("difference", "low", "high", "by_users", "by_seeds")

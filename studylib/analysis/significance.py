@@ -13,7 +13,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A mean difference, its standard errors by users and by seeds (NaN of one seed), 95 % interval and p."""
+    """A mean difference, its standard errors by users and by seeds (NaN of one each), 95 % interval and p."""
 
     difference: float
     by_users: float
@@ -28,8 +28,9 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
 
     The interval is a t interval of the sum of two variances, its degrees of freedom by Satterthwaite (1946): that of
     the users' differences, seeds averaged, and that of the differences by seed, users averaged (of each side's means,
-    where the sides have not as many seeds; a side of one seed adds none, for it says nothing of seeds). ``p`` is the
-    larger of that t test's and the paired randomisation test's over users, two-sided.
+    where the sides have not as many seeds; a side of one seed is taken to vary as the other does, and two sides of one
+    seed say nothing of seeds). ``p`` is the larger of that t test's and the paired randomisation test's over users,
+    two-sided.
 
     Raises:
         ValueError: the two were not measured on the same users.
@@ -39,15 +40,26 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
         raise ValueError(f"{a.shape[1]} users against {b.shape[1]}: a paired test needs the same users")
     differences = a.mean(0) - b.mean(0)
     parts = [(differences.var(ddof=1) / differences.size, differences.size - 1)]
-    sides = [a.mean(1) - b.mean(1)] if len(a) == len(b) else [a.mean(1), b.mean(1)]
-    parts += [(side.var(ddof=1) / len(side), len(side) - 1) for side in sides if len(side) > 1]
+    parts += _by_seeds(a.mean(1), b.mean(1))
     variance, mean = sum(part for part, _ in parts), float(differences.mean())
     free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
     error = float(np.sqrt(variance))
     half = stats.t.ppf(0.975, free) * error
     p = max(randomisation_test(differences, seed), 2 * stats.t.sf(abs(mean) / error, free) if error else 0.0)
-    by_seeds = float(np.sqrt(variance - parts[0][0])) if min(len(a), len(b)) > 1 else np.nan
+    by_seeds = float(np.sqrt(sum(part for part, _ in parts[1:]))) if len(parts) > 1 else np.nan
     return Comparison(mean, float(np.sqrt(parts[0][0])), by_seeds, float(mean - half), float(mean + half), float(p))
+
+
+def _by_seeds(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> list[tuple[float, int]]:
+    """The parts of the variance of ``a.mean() - b.mean()`` that seeds add, each with its degrees of freedom."""
+    if len(a) == len(b):
+        shares = [(a - b, 1 / len(a))]
+    elif min(len(a), len(b)) == 1:
+        several = max(a, b, key=len)
+        shares = [(several, 1 + 1 / len(several))]
+    else:
+        shares = [(a, 1 / len(a)), (b, 1 / len(b))]
+    return [(float(side.var(ddof=1)) * share, len(side) - 1) for side, share in shares if len(side) > 1]
 
 
 def randomisation_test(
