@@ -34,7 +34,7 @@ _LETTER = {"name": "letter", "alignment": 1.0, "batch": 64}
 
 _NORMALISED = {"normalise_residuals": True}  # 002, section 4: "to prevent collapse"
 
-# 002, Table 1; LETTER and its ablations, OPQ and balanced assignment are the study's own rows.
+# 002, Table 1; LETTER and its ablations, CoST, OPQ and balanced assignment are the study's own rows.
 TOKENIZERS = {
     "residual-kmeans": Choice("residual k-means"),
     "residual-kmeans:normalised": Choice("residual k-means, residuals normalised", _NORMALISED),
@@ -49,6 +49,7 @@ TOKENIZERS = {
     "letter:no-alignment": Choice("LETTER without alignment", _LETTER | {"alignment": 0.0}),
     "letter:no-diversity": Choice("LETTER, strong, without diversity", _LETTER | {"diversity": 0.0}),
     "letter:ranking": Choice("LETTER, strong, ranking-guided loss", _LETTER, {"temperature": 0.7}),
+    "cost": Choice("CoST-style", {"name": "cost"}),
     "balanced-kmeans": Choice("residual k-means, balanced", {"name": "balanced-kmeans"}),
     "opq": Choice("OPQ (codes without order)", {"name": "opq"}),
 }

@@ -16,7 +16,9 @@ class TokenizerSettings(Settings):
     ``none``: the IDs are ready (``index:``), or the trial is a baseline that has none.
     """
 
-    name: Literal["residual-kmeans", "r-vq", "rq-vae", "letter", "opq", "balanced-kmeans", "none"] = "residual-kmeans"
+    name: Literal["residual-kmeans", "r-vq", "rq-vae", "letter", "cost", "opq", "balanced-kmeans", "none"] = (
+        "residual-kmeans"
+    )
     levels: int = Field(3, ge=1, le=16)
     codes: int = Field(256, ge=2, le=65536)
     dims: int = Field(128, ge=2, le=65536)
@@ -26,13 +28,15 @@ class TokenizerSettings(Settings):
     collapse: float = later(0.1, ge=0, le=1)  # least share of level 1's codes in use; less is an error
     update: Literal["ema", "gradient"] = later("ema")  # R-VQ: moving averages, or Adam
     decay: float = later(0.95, ge=0, lt=1)  # R-VQ: of the moving averages, a batch
-    lr: float = later(1e-3, gt=0, le=10)  # R-VQ by gradient, RQ-VAE, LETTER; 002 takes 1e-3
-    batch: int = later(512, ge=1, le=10**6)  # R-VQ, RQ-VAE, LETTER: items
-    latent: int = later(64, ge=1, le=65536)  # RQ-VAE, LETTER: width of what is quantised
-    hidden: int = later(256, ge=1, le=65536)  # RQ-VAE, LETTER: width of the MLPs' hidden layer
+    lr: float = later(1e-3, gt=0, le=10)  # R-VQ by gradient, RQ-VAE and its relatives; 002 takes 1e-3
+    batch: int = later(512, ge=1, le=10**6)  # R-VQ, RQ-VAE, LETTER, CoST: items
+    latent: int = later(64, ge=1, le=65536)  # RQ-VAE, LETTER, CoST: width of what is quantised
+    hidden: int = later(256, ge=1, le=65536)  # RQ-VAE, LETTER, CoST: width of the MLPs' hidden layer
     alignment: float = later(0.02, ge=0, le=1000)  # LETTER: weight of agreement with SASRec's item embeddings
     diversity: float = later(1e-4, ge=0, le=1000)  # LETTER: weight of the codebooks' evenness
     clusters: int = later(10, ge=1, le=65536)  # LETTER: groups of codes at each level
+    contrast: float = later(0.1, ge=0, le=1000)  # CoST: weight of telling an item from the others of its batch
+    contrast_temperature: float = later(0.1, gt=0, le=100)  # CoST: of the softmax over them
 
 
 class TigerSettings(Settings):

@@ -57,7 +57,7 @@ class Parameters(Settings):
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = Field(("full", "t5-positions", "unconstrained", "masked"), min_length=1)
     knobs: tuple[str, ...] = ()
-    letter: str = "minilm"
+    rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
     lines: int = Field(60, ge=0, le=10_000)
     alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
@@ -83,6 +83,12 @@ class Parameters(Settings):
     @classmethod
     def _shapes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         choices("shapes", value)
+        return value
+
+    @field_validator("rivals")
+    @classmethod
+    def _rivals(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        choices("tokenizers", value)
         return value
 
     @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages", "mscgrec")
@@ -168,6 +174,12 @@ class Parameters(Settings):
             )
             for shape in choices("shapes", self.fused_shapes).values()
         }
+
+    def retokenized(self) -> dict[str, list[Trial]]:
+        """The rows of the first text by each tokenizer of ``rivals``."""
+        rows = choices("tokenizers", self.rivals).values()
+        text = method(self.texts[0]).label
+        return {f"{choice.label}, {text}": self.content(self.texts[0], choice) for choice in rows}
 
     def stacked(self) -> dict[str, list[Trial]]:
         """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""

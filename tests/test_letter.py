@@ -85,7 +85,7 @@ def test_the_gradients_are_where_they_belong():
         ({"alignment": 0.0, "diversity": 1.0}, model.codebooks, model.encoder.linear.weight),
     ):
         terms = letter.Regularisation(torch.tensor(H), weights, 4, seed=0)
-        terms.start(model, None)
+        terms.start(model, whitening.white(x), None)
         terms.refresh(model)
         latent = model.encoder(whitening.white(x)[:64])
         codes, _, vectors = model.quantise(latent)

@@ -119,7 +119,7 @@ def test_the_door_to_all_tokenizers():
 
 # -- all tokenizers ---------------------------------------------------------------------------------------------
 
-NAMES = ["residual-kmeans", "r-vq", "rq-vae", "opq", "balanced-kmeans"]
+NAMES = ["residual-kmeans", "r-vq", "rq-vae", "cost", "opq", "balanced-kmeans"]
 SMALL = X[:400]
 
 
@@ -304,7 +304,7 @@ def test_the_gradients_of_the_loss_are_where_they_belong():
     """The codebooks learn from ||sg[r] - e||^2 alone; the encoder from what is rebuilt, straight through, and 0.25 of
     ||r - sg[e]||^2."""
     model, white, spread = tiny_vae()
-    rq_vae.loss(model, white, spread).backward()
+    rq_vae.loss(model, white).backward()
     latent = model.encoder(white).detach().requires_grad_()
     codes, residuals, _ = model.quantise(latent)
     for level, book in enumerate(model.codebooks.detach()):

@@ -7,7 +7,7 @@ from studylib.config import TokenizerSettings
 from studylib.errors import StudyError
 from studylib.fusion import project
 from studylib.semantic_ids import SemanticIds
-from studylib.tokenizers import balanced_kmeans, collisions, letter, opq, r_vq, residual_kmeans, rq_vae
+from studylib.tokenizers import balanced_kmeans, collisions, cost, letter, opq, r_vq, residual_kmeans, rq_vae
 from studylib.tokenizers.residual import CHUNK, Quantised, sample_size
 
 TITLES = {
@@ -15,12 +15,13 @@ TITLES = {
     "r-vq": "R-VQ",
     "rq-vae": "RQ-VAE",
     "letter": "LETTER",
+    "cost": "CoST-style",
     "opq": "OPQ",
     "balanced-kmeans": "balanced residual k-means",
 }
 
 
-LEARNED = ("r-vq", "rq-vae", "letter")  # by gradient, so that lr matters
+LEARNED = ("r-vq", "rq-vae", "letter", "cost")  # by gradient, so that lr matters
 
 
 def fit(
@@ -72,6 +73,8 @@ def quantise(
             raise StudyError("tokenizer letter: no collaborative embeddings; give SASRec's, or take rq-vae")
         weights = (settings.alignment, settings.diversity, settings.clusters)
         return letter.fit(inputs, collaborative, *shape[1:], seed, *network, *weights)
+    if settings.name == "cost":
+        return cost.fit(*shape, seed, *network, settings.contrast, settings.contrast_temperature)
     if settings.name == "opq":
         return opq.fit(*shape, seed)
     kmeans = balanced_kmeans if settings.name == "balanced-kmeans" else residual_kmeans

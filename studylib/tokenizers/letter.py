@@ -86,7 +86,7 @@ class Regularisation(rq_vae.Terms):
         self.generator = torch.Generator().manual_seed(seed)  # its own, so that what RQ-VAE draws stays the same
         self.epochs: list[dict[str, list[float]]] = []
 
-    def start(self, model: rq_vae.RqVae, rows: Tensor | None) -> None:
+    def start(self, model: rq_vae.RqVae, white: Tensor, rows: Tensor | None) -> None:
         if rows is not None:
             self.collaborative, self.known = self.collaborative[rows], self.known[rows]
         latent, width = model.codebooks.shape[2], self.collaborative.shape[1]

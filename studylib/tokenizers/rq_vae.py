@@ -83,11 +83,15 @@ class Half(nn.Module):
 
 
 class RqVae(nn.Module):
-    """Encoder, codebooks [level, code, latent] and decoder; input and output are whitened."""
+    """Encoder, codebooks [level, code, latent] and decoder; input and output are whitened.
+
+    ``spread`` is what whitening divided by: whitened rows times it are rows minus their mean, turned.
+    """
 
     def __init__(self, spread: Float[Tensor, " kept"], levels: int, codes: int, latent: int, hidden: int):
         super().__init__()
         latent = min(latent, len(spread))
+        self.spread = spread
         # The latents start as the leading principal components in the original scale, the output as their whitening.
         leading = torch.eye(len(spread))[:latent]
         self.encoder = Half(leading * spread, hidden)
@@ -116,10 +120,10 @@ class RqVae(nn.Module):
 
 
 class Terms(nn.Module):
-    """What a relative of RQ-VAE adds to its loss (LETTER does); here nothing. Parameters are trained with the rest."""
+    """What a relative of RQ-VAE adds to its loss (see letter.py, cost.py); here nothing. Parameters are trained too."""
 
-    def start(self, model: RqVae, rows: Int[Tensor, " row"] | None) -> None:
-        """Before training on ``rows`` of the items, None for all."""
+    def start(self, model: RqVae, white: Float[Tensor, "row kept"], rows: Int[Tensor, " row"] | None) -> None:
+        """Before training on ``white``, which are ``rows`` of the items, None for all."""
 
     def refresh(self, model: RqVae) -> None:
         """Before every epoch."""
@@ -139,7 +143,6 @@ class Terms(nn.Module):
 def loss(
     model: RqVae,
     white: Float[Tensor, "row kept"],
-    spread: Float[Tensor, " kept"],
     more: Callable[[Tensor, list[Tensor]], Tensor | float] = lambda latent, codes: 0.0,
 ) -> Float[Tensor, ""]:
     """The loss in the module's first lines, averaged over rows, and ``more`` of the quantised latents and the codes.
@@ -151,7 +154,7 @@ def loss(
     quantised = torch.stack(vectors).sum(0).detach()
     straight = latent + (quantised - latent).detach()
     rebuilt = model.decoder(straight)
-    value = ((rebuilt - white) * spread).square().sum(1)
+    value = ((rebuilt - white) * model.spread).square().sum(1)
     for residual, vector in zip(residuals, vectors, strict=True):
         value = value + (residual.detach() - vector).square().sum(1)
         value = value + COMMITMENT * (residual - vector.detach()).square().sum(1)
@@ -219,7 +222,7 @@ def fit(
         model = RqVae(whitening.spread, levels, codes, latent, hidden)
     model.start(white, generator)
     terms = terms or Terms()
-    terms.start(model, rows)
+    terms.start(model, white, rows)
     optimiser = torch.optim.Adam([*model.parameters(), *terms.parameters()], lr=lr)
     steps = epochs * -(-len(white) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
@@ -227,7 +230,7 @@ def fit(
     for epoch in range(epochs):
         terms.refresh(model)
         for part in torch.randperm(len(white), generator=generator).split(batch):
-            value = loss(model, white[part], whitening.spread, partial(terms, model, part))
+            value = loss(model, white[part], partial(terms, model, part))
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
