@@ -52,6 +52,7 @@ def test_what_would_decide():
     open_ = replace(finding(-0.1, 2 * 1.96 + 0.1, above=0), seeds=4, by_users=0.6, by_seeds=0.96)
     assert open_.value == pytest.approx(1.96)
     assert open_.needed == (np.ceil(4 * 0.96**2 / 0.64), "seeds")
+    assert replace(open_, seeds=1).needed[1] == "", "one seed says nothing of its own spread"
     number, what = replace(open_, by_users=2.0).needed
     assert (number, what) == (pytest.approx(400), "users")
     assert replace(finding(0.01, 0.06, above=0), by_users=0.1, by_seeds=0.1).needed[1] == ""

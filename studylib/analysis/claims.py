@@ -119,7 +119,7 @@ class Finding:
     @property
     def needed(self) -> tuple[float, str]:
         """How many seeds would decide it, or, if no number of seeds, how many users, if the effect stayed as it is."""
-        if self.verdict != UNDECIDED or not np.isfinite(self.by_seeds):
+        if self.verdict != UNDECIDED or self.seeds == 1 or not np.isfinite(self.by_seeds):
             return np.nan, ""
         distance = min(abs(self.value - bound) for bound in self.bounds if np.isfinite(bound))
         room = (distance / NORMAL) ** 2 - self.by_users**2
