@@ -360,33 +360,34 @@ def agreement(pairs: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def tokenizer_curves(groups: dict[str, Sequence[dict]], axes: Sequence[Axes]) -> None:
-    """How each tokenizer's fit went, of its first seed: error, use of level 1, items that collide, use of each level.
+def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
+    """How the fit of each tokenizer's first seed went: error, use and collisions down, levels across.
 
-    A level-wise tokenizer finishes one level before it begins the next, so the error is the last level's and the
-    perplexity the first level's, each by that level's own iterations. The last panel is of the finished codes.
+    The error is what the levels up to this one leave, collisions are of the codes up to this one; usage and perplexity
+    are the level's own, as shares of its codes. A level-wise tokenizer finishes a level before it begins the next, and
+    counts its iterations anew.
     """
-    shown = 0
-    for name, group in groups.items():
-        report = group[0].get("tokenizer")
-        if report is None:
-            continue
-        steps = pd.DataFrame(report["steps"])
-        first, last = steps[steps["level"] == 1], steps[steps["level"] == steps["level"].max()]
-        codes = group[0]["trial"]["tokenizer"]["codes"]
-        style = line_style(shown)
-        axes[0].plot(last["epoch"], last["error"], label=name, **style)
-        axes[1].plot(first["epoch"], first["perplexity"] / codes, label=name, **style)
-        axes[2].plot(last["epoch"], last["collisions"] / group[0]["data"]["items"], label=name, **style)
-        levels = range(1, group[0]["trial"]["tokenizer"]["levels"] + 1)
-        perplexity = np.array(group[0]["semantic_ids"]["perplexity"])[: len(levels)]
-        axes[3].plot(levels, perplexity / codes, marker="o", markersize=4, label=name, **style)
-        shown += 1
-    axes[0].set(title="relative error, all levels", xlabel="iteration or epoch", ylim=(0, None))
-    axes[1].set(title="perplexity of level 1 / codes", xlabel="iteration or epoch", ylim=(0, 1))
-    axes[2].set(title="share of items that collide", xlabel="iteration or epoch", ylim=(0, None))
-    axes[3].set(title="perplexity of each level / codes", xlabel="level", ylim=(0, 1))
-    axes[3].xaxis.set_major_locator(MaxNLocator(integer=True))
+    fits = {
+        name: (pd.DataFrame(group[0]["tokenizer"]["steps"]), group[0])
+        for name, group in groups.items()
+        if group[0].get("tokenizer")
+    }
+    levels = max(steps["level"].max() for steps, _ in fits.values())
+    figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
+    for number, (name, (steps, record)) in enumerate(fits.items()):
+        codes, items = record["trial"]["tokenizer"]["codes"], record["data"]["items"]
+        for level, own in steps.groupby("level"):
+            shares = (own["error"], own["usage"] / codes, own["perplexity"] / codes, own["collisions"] / items)
+            for axis, share in zip(axes[:, level - 1], shares, strict=True):
+                # A fit that ends in one iteration is a point, not a line.
+                axis.plot(own["epoch"], share, label=name, marker="o" if len(own) == 1 else "", **line_style(number))
+    for axis, title in zip(axes[:, 0], ("relative error", "usage", "perplexity", "collisions"), strict=True):
+        axis.set(ylabel=title, ylim=(0, None) if title == "relative error" else (0, 1.03))
+    for level, (top, bottom) in enumerate(zip(axes[0], axes[-1], strict=True), 1):
+        top.set_title(f"level {level}")
+        bottom.set_xlabel("iteration or epoch")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
 
 def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:
