@@ -106,7 +106,7 @@ def ready(notebook: Path, given: dict) -> dict:
         if parameters_checked.train:
             find(parameters_checked.data)
             check_name(parameters_checked.engine)
-    if "datasets" in takes:
+    if "datasets" in takes and (parameters_checked.train or "train" not in takes):
         for name in parameters_checked.datasets:
             find(name)
     return {name: value for name, value in given.items() if name in takes}

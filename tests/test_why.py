@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from studylib import tables
 from studylib.analysis import attributes, why
 from studylib.analysis.correlation import spearman
 from studylib.data.dataset import Dataset
@@ -175,3 +176,19 @@ def test_errors_say_what_to_do():
     for table in (why.relations, why.quartiles, why.by_data_set):
         with pytest.raises(StudyError, match=r"why: no data set; give at least one"):
             table([])
+
+
+def test_data_sets_without_both_rows_are_left_out_and_named(monkeypatch):
+    def behind(name, data):
+        if data == "bare":
+            raise StudyError("table_2 of bare is not there")
+        return {"text": [], "ocr": []} if data == "shop" else {"text": []}
+
+    monkeypatch.setattr(tables, "records_behind", behind)
+    monkeypatch.setattr(why, "load", str)
+    monkeypatch.setattr(why, "case", lambda data, text, ocr: data)
+    found, left_out = why.cases(["bare", "shop", "textual"], "text", "ocr")
+    assert found == ["shop"]
+    assert left_out == {"bare": "table_2 of bare is not there", "textual": "its table_2 has no row ocr"}
+    with pytest.raises(StudyError, match=r"datasets: none has rows of text and ocr .*bare is not there.*02_unimodal"):
+        why.cases(["bare"], "text", "ocr")

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from studylib import tables
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
 from studylib.analysis.significance import bootstrap_interval, holm
-from studylib.data.dataset import Dataset
+from studylib.data import Dataset, load
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 
@@ -61,6 +62,34 @@ class Case:
         """The users of each target."""
         order = np.argsort(self.data.test.targets, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(self.data.test.targets[order])) + 1)
+
+
+def cases(names: Sequence[str], text: str, ocr: str) -> tuple[list[Case], dict[str, str]]:
+    """The data sets whose table 2 has both rows, and why each of the others is left out.
+
+    Args:
+        names: of data sets.
+        text, ocr: of the rows, as ``methods.method`` labels them.
+
+    Raises:
+        StudyError: none of them has both rows.
+    """
+    found, left_out = [], {}
+    for name in names:
+        try:
+            groups = tables.records_behind("table_2", name)
+        except StudyError as error:
+            left_out[name] = str(error)
+            continue
+        absent = [row for row in (text, ocr) if row not in groups]
+        if absent:
+            left_out[name] = f"its table_2 has no row {absent[0]}"
+        else:
+            found.append(case(load(name), groups[text], groups[ocr]))
+    if not found:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise StudyError(f"datasets: none has rows of {text} and {ocr} in a table_2 ({reasons}); run 02_unimodal first")
+    return found, left_out
 
 
 def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder: str = "minilm") -> Case:
