@@ -167,6 +167,14 @@ BUDGETS: dict[str, TigerSettings] = {
 }  # fmt: skip
 
 
+# Of rows that are aligned before training (studylib/alignment.py). 000, section 4.1.2: 2,000 steps at 1e-4.
+ALIGNMENT: dict[str, dict[str, int | float]] = {
+    "smoke": {"alignment": 10, "alignment_lr": 1e-3},
+    "cpu": {"alignment": 1000, "alignment_lr": 1e-3},
+    "paper": {"alignment": 2000, "alignment_lr": 1e-4},
+}
+
+
 class Trial(Settings):
     """One training and evaluation, described completely.
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studylib import tables, trials
 from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice
-from studylib.config import BUDGETS, Trial, trial
+from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
 from studylib.data.planted import knobs_of
 from studylib.errors import StudyError
 from studylib.files import read_yaml, shown
@@ -60,7 +60,7 @@ class Parameters(Settings):
     rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
     lines: int = Field(60, ge=0, le=10_000)
-    alignment: dict[str, int | float] = Field(default_factory=lambda: {"alignment": 1000, "alignment_lr": 1e-3})
+    alignment: dict[str, int | float] = Field(default_factory=dict)
     jobs: int = Field(0, ge=0)
     engine: str = ""
     train: bool = True
@@ -127,7 +127,7 @@ class Parameters(Settings):
         A row that ``fewer_seeds`` names, by its features or its choices, has at most so many.
         """
         seeds = min(self.seeds, *(self.fewer_seeds.get(row, self.seeds) for row in (features, *choice.names)))
-        aligned, more = self.alignment if choice.aligned else {}, {}
+        aligned, more = ALIGNMENT[self.budget] | self.alignment if choice.aligned else {}, {}
         if choice.fusion == "stacked":
             more["target"] = self.target
         if "collaborative" in features.split("+") or choice.tokenizer.get("name") == "letter":

@@ -9,7 +9,7 @@ import torch
 from studylib import content, tables, training
 from studylib.alignment import align
 from studylib.config import TigerSettings, TokenizerSettings, trial
-from studylib.data import load
+from studylib.data import atomic, load
 from studylib.errors import StudyError
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
@@ -17,6 +17,7 @@ from studylib.models.tiger import Size, Tiger
 from studylib.semantic_ids import SemanticIds
 from studylib.store import work_folder
 from studylib.trials import run
+from tests.conftest import toy
 from tests.test_trials import QUICK, TOKENIZER, log_after_a_damaged_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -54,6 +55,16 @@ def test_a_gate_is_equations_4_and_5():
     assert ((a > 0) & (a < 1)).all()
     by_hand = torch.stack([a[i] * x[i] + (1 - a[i]) * y[i] for i in range(3)])
     assert torch.allclose(gate(x, y), by_hand / by_hand.norm(dim=1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(("value", "alone"), [(1, X), (0, Y)])
+def test_a_gate_of_one_or_zero_gives_a_modality_alone(value, alone):
+    gate = early.Gate(8)
+    torch.nn.init.zeros_(gate.mlp[-1].weight)
+    torch.nn.init.constant_(gate.mlp[-1].bias, 200.0 * value - 100.0)  # the sigmoid of 100 is 1 in single precision
+    x, y = torch.as_tensor(X), torch.as_tensor(Y)
+    assert (gate.weights(x, y) == value).all()
+    np.testing.assert_allclose(gate(x, y).detach().numpy(), alone, atol=1e-6)
 
 
 def test_a_trained_gate_reads_both_modalities_back_better_than_chance():
@@ -195,6 +206,19 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
         assert (part.first <= whole.first).all()
         assert (part.group == 1).all()  # all items of a leaf have these codes
     assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
+
+
+def test_alignment_sees_no_user(folders):
+    """Other users of the same items: another training, the same alignment to the last digit."""
+    folder = atomic.write(replace(toy(seed=1), name="Other"), folders / "data" / "Other")
+    (folder / "Other.circle.npy").write_bytes((folders / "data" / "Toy" / "Toy.circle.npy").read_bytes())
+    spec = fused("delimited", epochs=2, alignment=20)
+    records = run([spec, spec.model_copy(update={"data": "Other"})])
+    logs = [(work_folder(record["key"]) / "log.txt").read_text().splitlines() for record in records]
+    aligned = [[line for line in log if line.startswith("alignment step")] for log in logs]
+    assert aligned[0] == aligned[1]
+    assert len(aligned[0]) == 10
+    assert records[0]["epochs"] != records[1]["epochs"]
 
 
 def test_a_damaged_checkpoint_does_not_stand_for_the_alignment(folders):

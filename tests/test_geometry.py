@@ -1,10 +1,12 @@
 """Measures of embedding spaces: hand work, invariances, chance levels, and pictures that repeat."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from studylib import plots
 from studylib.analysis import geometry
 from studylib.analysis.geometry import (
     centred,
@@ -106,6 +108,45 @@ def test_cka_by_hand():
     assert linear_cka(a, np.array([[2.0, 1, 1, -0.0]]).T + 1) == pytest.approx(1 / 2)
 
 
+def test_cka_is_the_literal_hsic():
+    """Kornblith et al.'s Eq. 3 over HSIC, entry by entry: tr(K H L H) of n x n kernels, H taking off the means."""
+    x, y = gaussian(9, 4), gaussian(9, 6, 1) + 2
+
+    def hsic(first, second):
+        k, other = ([[float(a @ b) for b in space] for a in space] for space in (first, second))
+        h = [[(i == j) - 1 / 9 for j in range(9)] for i in range(9)]
+
+        def product(a, b):
+            return [[sum(a[i][m] * b[m][j] for m in range(9)) for j in range(9)] for i in range(9)]
+
+        whole = product(product(k, h), product(other, h))
+        return sum(whole[i][i] for i in range(9))
+
+    assert linear_cka(x, y) == pytest.approx(hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)))
+
+
+def test_mutual_neighbours_are_those_of_a_double_loop():
+    x, y = (gaussian(30, 5, seed) for seed in range(2))
+
+    def nearest(space, item, k):
+        cosine = {
+            other: space[item] @ space[other] / np.linalg.norm(space[item]) / np.linalg.norm(space[other])
+            for other in range(30)
+            if other != item
+        }
+        return set(sorted(cosine, key=cosine.get, reverse=True)[:k])
+
+    for k in (1, 5, 12):
+        expected = [len(nearest(x, item, k) & nearest(y, item, k)) / k for item in range(30)]
+        assert mutual_knn(x, y, k).tolist() == pytest.approx(expected)
+
+
+def test_the_participation_ratio_is_that_of_the_eigenvalues():
+    x = gaussian(40, 6) * np.arange(1, 7)
+    values = np.linalg.eigvalsh(np.cov(x.T))
+    assert participation_ratio(x) == pytest.approx(sum(values) ** 2 / sum(value**2 for value in values))
+
+
 def test_neighbours_by_hand():
     """Angles on a circle: in x items 0, 1, 2 stand together and 3, 4 apart; in y item 2 has gone over to 3 and 4."""
     x, y = (np.c_[np.cos(angles), np.sin(angles)] for angles in ([0, 0.1, 0.3, 2, 2.1], [0, 0.1, 1.9, 2, 2.3]))
@@ -194,6 +235,19 @@ def test_a_picture_repeats(method):
     assert (one["item"].to_numpy()[:30] == one["item"].to_numpy()[30:]).all()
     assert np.isfinite(one[["x", "y"]].to_numpy()).all()
     assert torch.get_num_threads() == 1, "threads as before: conftest.py sets one"
+
+
+def test_the_figure_of_a_second_run_has_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_FIGURES", str(tmp_path))
+    plots.use_style()
+    for run in ("first", "second"):
+        figure, axis = plt.subplots()
+        plots.joint_projection(joint_projection(two_views(40), "umap", seed=3, sample=30), axis, lines=10)
+        plots.save_figure(figure, "figure_1", run)
+        plt.close(figure)
+    for kind in ("png", "pdf"):
+        first, second = ((tmp_path / run / f"figure_1.{kind}").read_bytes() for run in ("first", "second"))
+        assert first == second
 
 
 def test_pca_is_a_rotation_whose_sign_is_settled():

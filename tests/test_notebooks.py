@@ -189,6 +189,19 @@ def test_rows_with_fewer_seeds(seeds, opq, random):
     assert len(parameters.content("random")) == random
 
 
+def test_alignment_is_the_budgets_if_nothing_else_is_said():
+    """000, section 4.1.2: 2,000 steps at 1e-4, for the paper's sizes."""
+
+    def aligned(**given):
+        found = notebook.check({"late": ["C"], "texts": ["minilm"], "seeds": 1, **given}, "here").fused("late")
+        (spec,) = next(iter(found.values()))
+        return spec.generator.alignment, spec.generator.alignment_lr
+
+    assert aligned(budget="paper") == (2000, 1e-4)
+    assert aligned() == (1000, 1e-3)
+    assert aligned(alignment={"alignment": 7}) == (7, 1e-3)
+
+
 def test_numbers_that_yaml_leaves_as_text_are_numbers():
     assert notebook.check(yaml.safe_load("seeds: '2'\ngenerator: {lr: 1e-3}"), "x").trials()[0].generator.lr == 1e-3
 
