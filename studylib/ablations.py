@@ -104,7 +104,7 @@ LATE = {
     "aligned": Choice("aligned only", fusion="late", aligned=True),
 }
 
-# 001, Table 3a: a history carries every modality, one is written; without one of the three things that 001 adds.
+# 001, Table 3a: a history carries every modality, one is written; without what 001 adds, or with its masking.
 _MSCGREC = {"softmax": "tree", "positions": "two-part"}
 MSCGREC = {
     "full": Choice("MSCGRec", generator=_MSCGREC, fusion="stacked"),

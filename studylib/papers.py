@@ -126,6 +126,32 @@ TABLE_2_OF_001 = {
 }  # fmt: skip
 
 
+# 004, by data set. Table 1: AMI of codes; Table 2: users hit alike; Table 3: Hits@5 of a part and of the whole ID.
+OVERLAP_OF_004 = {
+    "AMI, image and text": {"Toys": 0.2765, "Beauty": 0.2920, "Sports": 0.3976},
+    "AMI, image and fused": {"Toys": 0.3892, "Beauty": 0.3937, "Sports": 0.5105},
+    "AMI, text and fused": {"Toys": 0.4829, "Beauty": 0.5539, "Sports": 0.6351},
+    "identical hits, image and text": {"Toys": 0.3287, "Beauty": 0.4724, "Sports": 0.2775},
+    "identical hits, image and fused": {"Toys": 0.3881, "Beauty": 0.4911, "Sports": 0.3675},
+    "identical hits, text and fused": {"Toys": 0.4612, "Beauty": 0.4866, "Sports": 0.4584},
+}
+PARTS_OF_004 = {
+    "text codes": {"Toys": 0.0598, "Beauty": 0.0505, "Sports": 0.0195},
+    "image codes": {"Toys": 0.0495, "Beauty": 0.0417, "Sports": 0.0193},
+    "whole ID": {"Toys": 0.0482, "Beauty": 0.0336, "Sports": 0.0184},
+}
+
+# 004, Table 5: Hits@5 (Recall@5).
+TABLE_5_OF_004 = {
+    "Toys": {"SASRec": 0.0084, "LETTER": 0.0300, "TIGER, CLIP text": 0.0451, "TIGER, CLIP image": 0.0389,
+             "MGR-EF": 0.0486, "MGR-LF": 0.0482, "MGR-LF++": 0.0562},
+    "Beauty": {"SASRec": 0.0167, "LETTER": 0.0092, "TIGER, CLIP text": 0.0316, "TIGER, CLIP image": 0.0283,
+               "MGR-EF": 0.0298, "MGR-LF": 0.0336, "MGR-LF++": 0.0334},
+    "Sports": {"SASRec": 0.0059, "LETTER": 0.0036, "TIGER, CLIP text": 0.0203, "TIGER, CLIP image": 0.0121,
+               "MGR-EF": 0.0163, "MGR-LF": 0.0184, "MGR-LF++": 0.0206},
+}  # fmt: skip
+
+
 def grid(*tables: str) -> dict[str, dict[str, float]]:
     """Relative changes of Recall@10 in tables of 002, by data set and row, each against its own table's reference.
 

@@ -214,7 +214,8 @@ def fusion_pairs(
     groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
     metric: str = "recall@10",
 ) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
-    """Pairs for ``contrasts``: each later text against the first, then each fused row against its better half."""
+    """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, and each
+    later strategy against the first."""
     pairs = {}
     for strategy in strategies:
         for text in texts[1:]:
@@ -225,6 +226,10 @@ def fusion_pairs(
             better = max((text, image), key=lambda half: per_user(groups[half], metric).mean())
             name = fused_label(text, strategy)
             pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
+    for text in texts:
+        first, *later = (fused_label(text, strategy) for strategy in strategies)
+        for name, strategy in zip(later, strategies[1:], strict=True):
+            pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
     return pairs
 
 
