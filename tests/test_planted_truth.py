@@ -1,0 +1,57 @@
+"""What the committed tables of planted have to show, because it was planted: the kind of an item is in its text.
+
+
+Stated here, and read in the tables that `make study` writes. Where all pages share one template, a page can be compared
+with another place by place, so that pixels do as well as reading; varied layouts take that away, and small varied pages
+take the reading away as well.
+"""
+
+import pandas as pd
+import pytest
+
+from studylib import paths
+from studylib.data import load
+
+
+def saved(table: str, column: str) -> pd.Series:
+    """A column of a committed table of planted; by its own folder, for other tests set STUDY_RESULTS."""
+    return pd.read_csv(paths.ROOT / "results" / "planted" / f"{table}.csv", index_col=0)[column]
+
+
+@pytest.fixture(scope="module")
+def readers() -> pd.Series:
+    return saved("table_4", "recall@10")
+
+
+@pytest.fixture(scope="module")
+def pages() -> pd.Series:
+    return saved("resolution", "recall@10")
+
+
+def test_whoever_reads_finds_more_than_names_do(readers):
+    """Shuffled rows give IDs that are names. Trained readers gain half as much again, a network that cannot read less
+    than any of them."""
+    names, trained = readers["PP-OCRv6, rows shuffled"], readers[["PP-OCRv6", "PP-OCRv4", "EasyOCR CRNN"]]
+    assert trained.min() > 1.5 * names
+    assert names < readers["CRNN, random weights"] < trained.min()
+
+
+def test_pixels_do_as_well_as_reading_on_one_template_and_as_names_on_many(readers, pages):
+    assert readers["raw pixels 64x64"] > 0.95 * readers[["PP-OCRv6", "PP-OCRv4", "EasyOCR CRNN"]].max()
+    assert pages["raw pixels 64x64, 1024 px, varied"] < 1.2 * readers["PP-OCRv6, rows shuffled"]
+    assert pages["PP-OCRv6, 1024 px, varied"] > 1.5 * pages["raw pixels 64x64, 1024 px, varied"]
+
+
+def test_size_costs_what_varied_layouts_lay_bare(pages):
+    """At 256 pixels a page of the one font is read as before; of the many, small letters are lost, and who is like
+    whom."""
+    assert abs(pages["PP-OCRv6, 256 px"] / pages["PP-OCRv6, 1024 px"] - 1) < 0.05
+    assert pages["PP-OCRv6, 256 px, varied"] < 0.8 * pages["PP-OCRv6, 1024 px, varied"]
+    agreement, error = saved("page_costs", "agreement"), saved("page_costs", "error")
+    assert agreement["256 px, varied"] < 0.5 < 0.8 < agreement["256 px"]
+    assert error["256 px, varied"] > 5 * error["256 px"]
+
+
+def test_the_tables_are_of_the_planted_data_that_the_code_makes():
+    table = saved("table_1", "items")
+    assert load("planted").n_items == int(table.iloc[0])
