@@ -385,7 +385,8 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
         axis.set(ylabel=title, ylim=(0, None) if title == "relative error" else (0, 1.03))
     for level, (top, bottom) in enumerate(zip(axes[0], axes[-1], strict=True), 1):
         top.set_title(f"level {level}")
-        bottom.set_xlabel("iteration or epoch")
+        bottom.set(xlabel="iteration or epoch", xscale="log")  # most happens in the first few
+        bottom.xaxis.set_major_formatter("{x:.0f}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
