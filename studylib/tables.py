@@ -317,8 +317,8 @@ def names_with_seeds(table: pd.DataFrame) -> pd.Series:
 
 
 FEWER_SEEDS = (
-    "A number of seeds behind a name: fewer than other rows have. One seed says nothing of its own spread; such a row "
-    "is given that of the row that it is compared with."
+    "A number of seeds behind a name: fewer than other rows have. Such a row is compared as if its seeds varied as "
+    "those of the other do."
 )
 
 

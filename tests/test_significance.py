@@ -76,12 +76,18 @@ def test_the_same_seeds_on_both_sides_are_pairs():
     assert alone.high - alone.difference == pytest.approx(stats.t.ppf(0.975, 49) * alone.by_users)
 
 
-def test_a_side_of_one_seed_varies_as_the_other_does():
-    """The literal variance of the difference of a mean of five seeds and one more seed of the same spread."""
+def test_sides_of_unequal_seeds_vary_alike():
+    """The literal standard error of Student's test for two samples; of one seed and five it is the five's spread."""
     draw = np.random.default_rng(2)
-    b = draw.normal(0, 1, (1, 50)) + draw.normal(0, 1, (5, 1))
-    by_seeds = [compare(a, c).by_seeds for a, c in ((b[:1] + 3, b), (b, b[:1] + 3))]
-    assert by_seeds == pytest.approx([np.std(b.mean(1), ddof=1) * np.sqrt(1 + 1 / 5)] * 2)
+    five = draw.normal(0, 1, (1, 50)) + draw.normal(0, 1, (5, 1))
+    for few in (1, 2):
+        by_seeds = [compare(a, b).by_seeds for a, b in ((five[:few] + 3, five), (five, five[:few] + 3))]
+        means = [side.mean(1) for side in (five[:few], five)]
+        squares = sum(float(np.square(side - side.mean()).sum()) for side in means)
+        assert by_seeds == pytest.approx([np.sqrt(squares / (few + 3) * (1 / few + 1 / 5))] * 2)
+    other = draw.normal(0, 1, (2, 50)) + draw.normal(0, 1, (2, 1))
+    ours = stats.ttest_ind(five.mean(1), other.mean(1))
+    assert compare(five, other).by_seeds == pytest.approx((five.mean() - other.mean()) / ours.statistic)
 
 
 def test_other_users_are_refused():

@@ -27,10 +27,10 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
     """``a`` minus ``b``, one metric per user, as it would be with other users and other seeds.
 
     The interval is a t interval of the sum of two variances, its degrees of freedom by Satterthwaite (1946): that of
-    the users' differences, seeds averaged, and that of the differences by seed, users averaged (of each side's means,
-    where the sides have not as many seeds; a side of one seed is taken to vary as the other does, and two sides of one
-    seed say nothing of seeds). ``p`` is the larger of that t test's and the paired randomisation test's over users,
-    two-sided.
+    the users' differences, seeds averaged, and that of the differences by seed, users averaged. Where the sides have
+    not as many seeds these are no pairs, and both are taken to vary alike with the seed, so that a side of one seed is
+    given the other's spread; two sides of one seed say nothing of seeds. ``p`` is the larger of that t test's and the
+    paired randomisation test's over users, two-sided.
 
     Raises:
         ValueError: the two were not measured on the same users.
@@ -51,15 +51,12 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
 
 
 def _by_seeds(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> list[tuple[float, int]]:
-    """The parts of the variance of ``a.mean() - b.mean()`` that seeds add, each with its degrees of freedom."""
+    """The variance of ``a.mean() - b.mean()`` that seeds add, with its degrees of freedom; nothing of one seed each."""
     if len(a) == len(b):
-        shares = [(a - b, 1 / len(a))]
-    elif min(len(a), len(b)) == 1:
-        several = max(a, b, key=len)
-        shares = [(several, 1 + 1 / len(several))]
-    else:
-        shares = [(a, 1 / len(a)), (b, 1 / len(b))]
-    return [(float(side.var(ddof=1)) * share, len(side) - 1) for side, share in shares if len(side) > 1]
+        return [(float((a - b).var(ddof=1)) / len(a), len(a) - 1)] if len(a) > 1 else []
+    free = len(a) + len(b) - 2
+    pooled = (np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / free
+    return [(float(pooled) * (1 / len(a) + 1 / len(b)), free)]
 
 
 def randomisation_test(
