@@ -52,7 +52,8 @@ class Dropout(nn.Module):
             return x
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
         draws = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * ((draws >= self.threshold).to(x.dtype) * (256 / (256 - self.threshold)))
+        kept = torch.ge(draws, self.threshold, out=torch.empty_like(x))  # 0 or 1; no pass for a cast
+        return x * kept.mul_(256 / (256 - self.threshold))
 
 
 class RMSNorm(nn.Module):
