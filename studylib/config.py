@@ -25,7 +25,7 @@ class TokenizerSettings(Settings):
     iterations: int = Field(25, ge=1, le=10_000)  # of k-means and OPQ; passes over the items of R-VQ and RQ-VAE
     normalise_residuals: bool = False  # 002: "Residuals are normalized (RK-Means, R-VQ)"
     collisions: Literal["dedup", "sinkhorn", "matching", "none"] = "dedup"
-    collapse: float = later(0.1, ge=0, le=1)  # least share of level 1's codes in use; less is an error
+    collapse: float = later(0.5, ge=0, le=1)  # least share of level 1's codes in use; less is an error
     update: Literal["ema", "gradient"] = later("ema")  # R-VQ: moving averages, or Adam
     decay: float = later(0.95, ge=0, lt=1)  # R-VQ: of the moving averages, a batch
     lr: float = later(1e-3, gt=0, le=10)  # R-VQ by gradient, RQ-VAE and its relatives; 002 takes 1e-3
@@ -37,6 +37,27 @@ class TokenizerSettings(Settings):
     clusters: int = later(10, ge=1, le=65536)  # LETTER: groups of codes at each level
     contrast: float = later(0.1, ge=0, le=1000)  # CoST: weight of telling an item from the others of its batch
     contrast_temperature: float = later(0.1, gt=0, le=100)  # CoST: of the softmax over them
+
+    @model_validator(mode="after")
+    def _read(self):
+        """Refuse a setting that the tokenizer does not read: it would be believed to have done something."""
+        for name in _READ_BY_SOME:
+            if name not in _READS.get(self.name, ()) and getattr(self, name) != type(self).model_fields[name].default:
+                readers = ", ".join(tokenizer for tokenizer, read in _READS.items() if name in read)
+                raise ValueError(f"{name} is read by {readers}, not by {self.name}: leave it out")
+        return self
+
+
+_NETWORK = ("lr", "batch", "latent", "hidden")
+_READS = {
+    "residual-kmeans": ("normalise_residuals",),
+    "balanced-kmeans": ("normalise_residuals",),
+    "r-vq": ("normalise_residuals", "update", "decay", "lr", "batch"),
+    "rq-vae": _NETWORK,
+    "letter": (*_NETWORK, "alignment", "diversity", "clusters"),
+    "cost": (*_NETWORK, "contrast", "contrast_temperature"),
+}
+_READ_BY_SOME = tuple(dict.fromkeys(name for read in _READS.values() for name in read))
 
 
 class TigerSettings(Settings):

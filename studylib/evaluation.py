@@ -84,9 +84,10 @@ class Searcher:
                 right = (leaves >= 0) & (number_of[leaves] == number_of[target_leaf[users]][:, None])
                 hit, slot = right.any(1), right.argmax(1)
                 ahead = np.cumsum(sizes, axis=1) - sizes
+                nothing = np.cumsum(leaves < 0, axis=1)  # free search drops what is no item's ID
                 first[row, users[hit]] = np.minimum(ahead[hit, slot[hit]], int(MISSED) - 1)
                 if row == 0:
-                    place[users[hit]] = slot[hit]
+                    place[users[hit]] = (slot - nothing[np.arange(len(slot)), slot])[hit]
                 if row < 2:  # all items of a leaf have the same codes, so of a part the place is certain
                     group[row, users[hit]] = sizes[hit, slot[hit]]
         # A target that the user had before can never be recommended once seen items are left out.

@@ -112,7 +112,7 @@ def recommendation(
     return table
 
 
-EQUAL = 0.01  # relative change that counts as none where a paper reports no spread
+EQUAL = 0.01  # relative change up to which two rows count as equal
 
 
 def beside_grid(
@@ -124,8 +124,9 @@ def beside_grid(
         names: of the table's rows but the baselines, as ``grid`` knows them.
         grid: relative changes by data set and row (``papers.grid``).
 
-    A direction of ours is "better" or "worse" where the Holm-corrected test says so, else "not told apart". One of
-    002's is that of all its data sets, a change of at most 1 % counting as none; "mixed" where they disagree.
+    A direction of ours is "better" or "worse" where the Holm-corrected test says so, "equal" where the interval of the
+    change lies within ``EQUAL``, else "not told apart". One of 002's is that of all its data sets; it gives no spread,
+    so there a change within ``EQUAL`` counts as none; "mixed" where they disagree. The columns are there without rows.
     """
     rows = []
     for name, (_, row) in zip(names, table[table["kind"] != "baseline"].iterrows(), strict=True):
@@ -144,7 +145,8 @@ def beside_grid(
                 "agree": "–" if "mixed" in paper or ours == "not told apart" else "yes" if ours == paper else "no",
             }
         )
-    return pd.DataFrame(rows)
+    columns = ["row", "ours", "p (Holm)", "our direction", "002", "its direction", "agree"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
@@ -251,24 +253,32 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
 
 
 def verdict(row: pd.Series) -> str:
-    """What the corrected test says of a row of ``comparison``."""
-    if row["p holm"] >= 0.05:
-        return "not told apart"
-    return "better" if row["difference"] > 0 else "worse"
+    """What the corrected test, and the interval, say of a row of ``comparison``.
+
+    >>> made = {"p holm": 1.0, "base": 0.1, "difference": 0.0, "low": -0.0005, "high": 0.0005}
+    >>> [verdict(pd.Series(made | more)) for more in ({}, {"high": 0.002}, {"difference": -0.01, "p holm": 0.01})]
+    ['equal', 'not told apart', 'worse']
+    """
+    if row["p holm"] < 0.05:
+        return "better" if row["difference"] > 0 else "worse"
+    return "equal" if max(-row["low"], row["high"]) <= EQUAL * row["base"] else "not told apart"
 
 
 def direction(changes: Sequence[float]) -> str:
     """One word for relative changes on several data sets.
 
-    >>> direction([-0.2, -0.001]), direction([0.004]), direction([0.1, -0.1])
-    ('worse', 'equal', 'mixed')
+    >>> direction([-0.2, -0.1]), direction([0.004]), direction([0.1, -0.1]), direction([-0.2, -0.001])
+    ('worse', 'equal', 'mixed', 'mixed')
     """
-    signs = {int(np.sign(change)) for change in changes if abs(change) > EQUAL}
-    return {frozenset(): "equal", frozenset({1}): "better", frozenset({-1}): "worse"}.get(frozenset(signs), "mixed")
+    signs = {0 if abs(change) <= EQUAL else int(np.sign(change)) for change in changes}
+    return ("equal", "better", "worse")[signs.pop()] if len(signs) == 1 else "mixed"
 
 
 def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
-    """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds."""
+    """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds.
+
+    ``collide before`` and ``after``: items that shared their ID before and after something was done about it.
+    """
     rows = []
     for name, group in groups.items():
         quality = [record["semantic_ids"] for record in group if record["semantic_ids"]]
@@ -284,7 +294,10 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
                 "collision rate": round(float(np.mean([row["collision_rate"] for row in quality])), 4),
             }
         )
-    return pd.DataFrame(rows)
+        resolved = [record["tokenizer"]["collisions"] for record in group if "tokenizer" in record]
+        for when in ("before", "after") if resolved else ():
+            rows[-1][f"collide {when}"] = f"{np.mean([row[when] for row in resolved]):.0f}"
+    return pd.DataFrame(rows).fillna("")
 
 
 def one_drawn(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
@@ -322,6 +335,9 @@ FEWER_SEEDS = (
 )
 
 
+PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart": "from"}
+
+
 def findings(
     table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None, metric: str = "recall@10"
 ) -> list[str]:
@@ -336,7 +352,7 @@ def findings(
     for _, row in table[(table["kind"] != "baseline") & table["difference"].notna()].iterrows():
         said = verdict(row)
         lines.append(
-            f"{name_of[row['method']]} is {said} {'from' if said == 'not told apart' else 'than'} "
+            f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
             f"{name_of[row['against']]}: {row['difference']:+.4f} {_title(metric)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
         )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studylib import tokenizers
+from studylib.bench.tokenizing import text_like
 from studylib.config import TokenizerSettings
 from studylib.errors import StudyError
 from studylib.tokenizers import collisions, residual_kmeans
@@ -50,6 +51,20 @@ def test_matching_is_the_cheapest_there_is(seed):
     assert found[4].tolist() == [0, 4]
     ours = cost[np.arange(4), found[:4, 1]].sum()
     assert ours == pytest.approx(min(cost[np.arange(4), list(way)].sum() for way in permutations([0, 1, 2, 3, 5], 4)))
+
+
+def test_with_normalised_residuals_matching_is_the_cheapest_in_the_space_of_the_input():
+    """No two items of one prefix that were moved could change codes and lower the reported error."""
+    x = text_like(800, 24)
+    result = residual_kmeans.fit(x, levels=2, codes=64, normalise_residuals=True)
+    codes, _, error, _ = resolve(result, (64, 64), "matching")
+    moved = np.flatnonzero(codes[:, 1] != result.codes[:, 1])
+    pairs = [(a, b) for a in moved for b in moved if a < b and codes[a, 0] == codes[b, 0]]
+    assert pairs
+    for a, b in pairs:
+        other = codes[:, 1].copy()
+        other[[a, b]] = other[[b, a]]
+        assert result.error_of(other) >= error[-1] - 1e-9
 
 
 def test_a_prefix_with_more_items_than_codes_is_refused():

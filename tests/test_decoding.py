@@ -93,6 +93,15 @@ def test_one_drawn_item_for_each_id_is_the_mean_of_all_draws():
     assert 0 < shown[shown > 0].min() < 1
 
 
+def test_what_is_no_items_id_takes_no_place_among_drawn_items():
+    """Free search with all beams ends in the same order as the tree's, with IDs between that no item has."""
+    ids = SemanticIds(RNG.integers(0, 6, (40, 3)) // 2 * 2, (6, 6, 6))
+    split = Split(tuple(USERS), np.arange(len(USERS)))
+    places = [Searcher(generator(ids), ids, beams=216, search=how).answers(split)[3].first for how in ("tree", "free")]
+    assert (places[0] == places[1]).all()
+    assert places[0].max() < len(ids.tree.group_sizes)
+
+
 def test_rank_of_a_shared_id_is_an_expectation_over_its_group():
     searcher = Searcher(generator(COLLIDING), COLLIDING, beams=40)
     history = USERS[0]

@@ -8,7 +8,7 @@ import torch
 
 from studylib import tokenizers
 from studylib.bench.tokenizing import text_like
-from studylib.config import TokenizerSettings
+from studylib.config import TokenizerSettings, trial
 from studylib.errors import StudyError
 from studylib.fusion import project
 from studylib.semantic_ids import PrefixTree, SemanticIds
@@ -64,6 +64,20 @@ def test_normalised_residuals_use_the_later_levels_more_evenly():
         tokenizers.fit(x, chosen.model_copy(update={"normalise_residuals": how}), 0) for how in (False, True)
     )
     assert even.quality()["perplexity"][1] > 1.2 * plain.quality()["perplexity"][1]
+
+
+@pytest.mark.parametrize("name", ["residual-kmeans", "r-vq", "balanced-kmeans"])
+def test_items_alone_with_their_code_do_not_become_a_centroid_of_the_next_level(name):
+    """Their residual is zero, and the origin is nearer to most unit residuals than any other unit residual is."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(np.eye(20, 64, dtype="f4"), 30, axis=0) + rng.normal(0, 0.01, (600, 64)).astype("f4")
+    lonely = np.eye(64, dtype="f4")[20:]
+    chosen = TokenizerSettings(name=name, codes=80, dims=64, normalise_residuals=True, collisions="none")
+    result = tokenizers.quantise(np.concatenate([kinds, lonely]), chosen, seed=0)
+    if name == "residual-kmeans":  # the others' codes are no means of their items alone
+        assert (np.bincount(result.codes[:, 0])[result.codes[600:, 0]] == 1).sum() >= 40
+    for level in (1, 2):
+        assert np.bincount(result.codes[:600, level]).max() < 100
 
 
 def test_same_seed_same_codes_other_seed_other_codes():
@@ -200,6 +214,26 @@ def test_a_collapsed_level_is_refused(monkeypatch):
     assert tokenizers.fit(np.repeat(X[:20], 100, axis=0), settings, 0).usage[0] == 1  # 20 rows have no 32 codes
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "readers"),
+    [
+        ("rq-vae", {"normalise_residuals": True}, "residual-kmeans, balanced-kmeans, r-vq"),
+        ("residual-kmeans", {"decay": 0.5}, "r-vq"),
+        ("opq", {"lr": 0.1}, "r-vq, rq-vae, letter, cost"),
+        ("rq-vae", {"diversity": 1.0}, "letter"),
+    ],
+)
+def test_a_setting_that_the_tokenizer_does_not_read_is_refused(name, setting, readers):
+    with pytest.raises(StudyError, match=f"{next(iter(setting))} is read by {readers}, not by {name}"):
+        trial(data="planted", features="minilm", tokenizer={"name": name} | setting)
+
+
+def test_embeddings_that_are_no_table_of_numbers():
+    for wrong in (X[0], X[None], X.astype(complex), X.astype(str)):
+        with pytest.raises(StudyError, match=r"tokenizer: embeddings of shape .*; give real numbers \[items, dims\]"):
+            tokenizers.fit(wrong, TokenizerSettings(codes=32, dims=16), seed=0)
+
+
 @pytest.mark.parametrize("changes", [{"name": "rq-vae"}, {"name": "r-vq", "update": "gradient"}])
 def test_a_fit_that_diverged_is_refused(changes):
     with pytest.raises(StudyError, match=r"tokenizer (r-vq|rq-vae): the fit diverged, .* give a smaller lr than 10"):
@@ -291,6 +325,21 @@ def tiny_vae() -> tuple[rq_vae.RqVae, torch.Tensor, torch.Tensor]:
     model, white = rq_vae.RqVae(whitening.spread, 2, 8, 16, 12), whitening.white(x)
     model.start(white, torch.Generator().manual_seed(0))
     return model, white, whitening.spread
+
+
+def test_a_code_of_an_autoencoder_that_no_item_takes_comes_back():
+    model, white, _ = tiny_vae()
+    with torch.no_grad():
+        model.codebooks[0, 1:] = 50.0
+    optimiser = torch.optim.Adam(model.parameters())
+    rq_vae.loss(model, white).backward()
+    optimiser.step()
+    taken = model.quantise(model.encoder(white))[0]
+    counts = [torch.bincount(codes, minlength=8).float() for codes in taken]
+    assert (counts[0] > 0).sum() == 1
+    rq_vae.restart(model, optimiser, white, counts, torch.Generator().manual_seed(0))
+    assert len(model.quantise(model.encoder(white))[0][0].unique()) == 8
+    assert not optimiser.state[model.codebooks]["exp_avg"][0, 1:].any()
 
 
 def test_training_starts_at_k_means_on_principal_components():

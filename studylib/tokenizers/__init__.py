@@ -37,12 +37,17 @@ def fit(
     ``collaborative``, the items' embeddings by a model of who interacts with what.
 
     Raises:
-        StudyError: the settings name no tokenizer; a value is not finite; fewer items than codes; the fit diverged;
-            level 1 collapsed; matching found a prefix with more items than codes.
+        StudyError: the settings name no tokenizer; the embeddings are no table of finite real numbers; fewer items than
+            codes; the fit diverged; level 1 collapsed; matching found a prefix with more items than codes.
     """
     if settings.name not in TITLES:
         raise StudyError(
             f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use one of {', '.join(TITLES)}"
+        )
+    if embeddings.ndim != 2 or embeddings.dtype.kind not in "fiu":
+        raise StudyError(
+            f"tokenizer: embeddings of shape {embeddings.shape} and type {embeddings.dtype}; give real numbers "
+            "[items, dims]"
         )
     inputs = projected(embeddings, settings)
     result = quantise(inputs, settings, seed, collaborative)

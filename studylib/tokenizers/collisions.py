@@ -35,7 +35,8 @@ def resolve(
 
     def costs(items):
         book, rows = result.codebooks[-1].astype(np.float64), result.last[items].astype(np.float64)
-        return (np.square(rows).sum(1)[:, None] + np.square(book).sum(1) - 2 * rows @ book.T).clip(min=0)
+        squared = (np.square(rows).sum(1)[:, None] + np.square(book).sum(1) - 2 * rows @ book.T).clip(min=0)
+        return squared if result.weights is None else squared * result.weights[items, None]
 
     if choice == "dedup":
         codes, largest = deduplicate(codes)

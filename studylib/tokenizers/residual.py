@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from studylib.errors import StudyError
@@ -14,6 +14,7 @@ from studylib.errors import StudyError
 # codebooks are fitted on a sample of so many rows, and every row is assigned in chunks: faiss finds 256 a code enough.
 SAMPLE = 131_072
 CHUNK = 65_536
+NOTHING = 1e-6  # a residual this short, beside the mean one, is what rounding leaves of none
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Quantised:
         report: one row for each iteration (or epoch) and level, see ``Progress``.
         last: what the last level quantised, float32 [items, dims]: its distances are what another code would cost.
         error_of: the relative error if the codes of the last level were others.
+        weights: what a squared distance of ``last`` weighs in the error, [items]; None where all weigh the same.
     """
 
     codes: Int[np.ndarray, "items levels"]
@@ -35,6 +37,7 @@ class Quantised:
     report: tuple[dict, ...]
     last: Float[np.ndarray, "items dims"]
     error_of: Callable[[Int[np.ndarray, " items"]], float]
+    weights: Float[np.ndarray, " items"] | None = None
 
 
 def checked(embeddings: Float[np.ndarray, "items dims"], codes: int) -> Float[Tensor, "items dims"]:
@@ -187,29 +190,35 @@ def quantise(
     """Level by level: learn a codebook on what the levels before left over, place every row, subtract.
 
     With ``normalise`` each level sees residuals of unit length (002, section 4 Setup); the error is still measured in
-    the original space, each item's residual length being remembered for it.
+    the original space, each item's residual length being remembered for it. An item that is alone with its code leaves
+    nothing over, so no direction: it takes part in no later codebook. As a zero row it could become a centroid, and the
+    origin is nearer to most unit rows than any other unit row is: one code would take most items.
     """
     x = checked(embeddings, codes)
     generator = torch.Generator().manual_seed(seed)
     rows = sample_rows(len(x), codes, seed)
-    fitted = slice(None) if rows is None else rows
+    fitted: slice | Tensor = slice(None) if rows is None else rows
     energy = energy_of(x)
     progress = Progress(energy if rows is None else energy_of(x[rows]))
     residual, scale, prefix = x, torch.ones(len(x), 1), None
     found, codebooks, error = [], [], []
     for level in range(levels):
         if normalise:
-            length = residual.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            residual, scale = residual / length, scale * length
+            length = residual.norm(dim=1, keepdim=True)
+            some = (length > NOTHING * length.mean()) & (scale > 0)
+            residual, scale = torch.where(some, residual / length, 0.0), torch.where(some, scale * length, 0.0)
+            fitted = _those(some[:, 0], rows, codes)
         weight = scale[fitted, 0].double().square()
 
-        def log(epoch: int, taken: Tensor, squared: Tensor, level=level, weight=weight, prefix=prefix) -> None:
-            progress.add(level, epoch, float(squared.double() @ weight), taken, prefix)
+        before = None if prefix is None else prefix[fitted]
+
+        def log(epoch: int, taken: Tensor, squared: Tensor, level=level, weight=weight, before=before) -> None:
+            progress.add(level, epoch, float(squared.double() @ weight), taken, before)
 
         centroids = learn(residual[fitted], generator, log)
         taken, last = place(residual, centroids), residual
         residual = subtract(residual, centroids, taken)
-        prefix = groups(taken[fitted].numpy(), prefix)
+        prefix = groups(taken.numpy(), prefix)
         found.append(taken)
         codebooks.append(centroids.numpy())
         error.append(energy_of(residual, scale) / energy if energy else 0.0)
@@ -219,7 +228,16 @@ def quantise(
         return energy_of(other, scale) / energy if energy else 0.0
 
     stacked = torch.stack(found, 1).numpy()
-    return Quantised(stacked, codebooks, tuple(error), tuple(progress.rows), last.numpy(), error_of)
+    weights = scale[:, 0].square().numpy() if normalise else None
+    return Quantised(stacked, codebooks, tuple(error), tuple(progress.rows), last.numpy(), error_of, weights)
+
+
+def _those(some: Bool[Tensor, " item"], rows: Int[Tensor, " row"] | None, codes: int) -> slice | Int[Tensor, " row"]:
+    """Of the rows to fit on, those that are marked, if they are enough for a codebook."""
+    kept = some.nonzero().flatten() if rows is None else rows[some[rows]]
+    if len(kept) < codes:
+        return slice(None) if rows is None else rows
+    return kept
 
 
 def subtract(x: Tensor, centroids: Tensor, taken: Tensor) -> Tensor:
