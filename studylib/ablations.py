@@ -57,8 +57,11 @@ TOKENIZERS = {
 # 002, Table 7 has the first two; items that share an ID are scored by expectation (see studylib/metrics.py).
 COLLISIONS = {
     "dedup": Choice("a level that numbers them"),
+    "dedup:normalised": Choice("a level that numbers them, residuals normalised", _NORMALISED),
     "none": Choice("left to collide", {"collisions": "none"}),
-    "none:normalised": Choice("left to collide, residuals normalised", {"collisions": "none"} | _NORMALISED),
+    "none:normalised": Choice(
+        "left to collide, residuals normalised", {"collisions": "none"} | _NORMALISED, against="dedup:normalised"
+    ),
     "matching": Choice("matched to free codes", {"collisions": "matching"}),
     "sinkhorn": Choice("Sinkhorn on the last level", {"collisions": "sinkhorn"}),
 }

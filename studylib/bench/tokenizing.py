@@ -84,6 +84,7 @@ def _learned(x: np.ndarray, seconds: float, turn: float) -> dict:
     found, started = {}, time.monotonic()
     for name, tokenizer, times in (("r_vq", r_vq, 3), ("rq_vae", rq_vae, 16)):
         if time.monotonic() - started + turn * times > seconds:
+            found["not_measured"] = f"{name} and what follows it, for want of time; give --seconds 150"
             break
         began = time.process_time()
         result = tokenizer.fit(x)
