@@ -20,10 +20,11 @@ figures: install
 	  -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/11_generator.ipynb params/instruments.yaml -p train false
 
-# The papers' claims against the finished trials, into results/claims and the README.
+# The papers' claims against the finished trials, into results/claims; they and the expected numbers into the README.
 ledger: install
 	$(BIN)/study run notebooks/14_claims.ipynb params/planted.yaml
 	$(BIN)/python -m studylib.analysis.claims README.md
+	$(BIN)/python -m studylib.analysis.expected README.md
 
 # Everything as one static site; open build/site/index.html.
 site: figures

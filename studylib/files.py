@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import reprlib
 import stat
 from contextlib import suppress
@@ -48,6 +49,21 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".{uuid4().hex[:12]}.partial"
     write_bytes(probe, b"probe")
     probe.unlink()
+
+
+def put_between(document: str, mark: str, text: str) -> str:
+    """``document`` with ``text`` between the lines ``<!-- mark -->`` and ``<!-- end of mark -->``.
+
+    Raises:
+        StudyError: the two lines are not there, or more than once.
+    """
+    block = re.compile(f"(<!-- {mark} -->\n).*?(<!-- end of {mark} -->)", re.DOTALL)
+    found, times = block.subn(lambda marks: f"{marks[1]}\n{text}\n\n{marks[2]}", document)
+    if times != 1:
+        raise StudyError(
+            f"the document needs one '<!-- {mark} -->' and one '<!-- end of {mark} -->' on lines of their own"
+        )
+    return found
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

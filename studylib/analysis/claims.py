@@ -11,7 +11,6 @@ the whole interval fulfils the condition, contradicted where none of it does, un
 is one seed. Over data sets it is what the decided ones agree on; where they disagree, it depends on the data.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pydantic import Field, model_validator
 from studylib import paths, tables
 from studylib.analysis.significance import compare
 from studylib.errors import StudyError
-from studylib.files import read_yaml
+from studylib.files import put_between, read_yaml
 from studylib.settings import Settings, checked
 
 LEDGER = Path(__file__).with_name("claims.yaml")
@@ -219,9 +218,6 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), pd.DataFrame(details)
 
 
-BLOCK = re.compile(r"(<!-- ledger -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
-
-
 def into(document: str, ledger: pd.DataFrame) -> str:
     """A document with the ledger between its two marks, in short: mark, where, and what is claimed.
 
@@ -229,12 +225,7 @@ def into(document: str, ledger: pd.DataFrame) -> str:
         StudyError: the marks are not there.
     """
     short = ledger.fillna("")[["", "claim", "where", "says"]].to_markdown(index=False)
-    found, times = BLOCK.subn(lambda marks: f"{marks[1]}\n{short}\n\n{marks[2]}", document)
-    if times != 1:
-        raise StudyError(
-            "the document needs one '<!-- ledger -->' and one '<!-- end of ledger -->' on lines of their own"
-        )
-    return found
+    return put_between(document, "ledger", short)
 
 
 def _said(finding: Finding) -> str:

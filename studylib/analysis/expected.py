@@ -1,0 +1,83 @@
+"""The README's table of expected numbers: the rows of saved tables that expected.yaml names, each once.
+
+Whoever trains a row again finds here what to expect of it; a test holds the README to the finished trials.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from studylib import papers, tables
+from studylib.files import put_between, read_yaml
+from studylib.settings import Settings, checked
+from studylib.store import Store
+
+CHOSEN = Path(__file__).with_name("expected.yaml")
+METRIC = "recall@10"
+
+
+class Part(Settings):
+    """The rows of some saved tables of one data set, baselines last; ``about`` says of a table what its rows vary."""
+
+    data: str
+    tables: dict[str, str]
+
+
+def read(file: Path = CHOSEN) -> list[Part]:
+    return [checked(Part, part) for part in read_yaml(file)["parts"]]
+
+
+def expected(parts: Sequence[Part]) -> pd.DataFrame:
+    """One line a row: data, what the IDs are from, seeds, Recall@10 with its spread, the paper's, cost of one trial.
+
+    A row that several tables have, under whatever name, is printed for the first of them.
+
+    Raises:
+        StudyError: a table has not been saved, or a trial of it is not there.
+    """
+    lines = []
+    for part in parts:
+        done, last = set(), []
+        for table, about in part.tables.items():
+            groups = tables.records_behind(table, part.data)
+            for name in tables.saved(table, part.data)["method"]:
+                keys = frozenset(record["key"] for record in groups[name])
+                if keys not in done:
+                    done.add(keys)
+                    baseline = tables.method_of(groups[name][0]).kind == "baseline"
+                    beside = papers.TABLE_2.get(part.data, {}) if table == "table_2" else {}
+                    (last if baseline else lines).append(_line(part.data, about, name, groups[name], beside))
+        lines += last
+    found = pd.DataFrame(lines)
+    return found.assign(data=found["data"].where(found["data"] != found["data"].shift(), ""))
+
+
+def _line(data: str, about: str, name: str, group: Sequence[dict], beside: dict) -> dict[str, str]:
+    values = [record["metrics"][METRIC] for record in group]
+    costs = [cost["cpu_seconds"] for record in group if (cost := Store.default().cost(record["key"]))]
+    seconds, paper = np.mean(costs), beside.get(tables.method_of(group[0]).paper, {})
+    return {
+        "data": data,
+        "Semantic IDs from": f"{about}: {name}" if about else name,
+        "seeds": str(len(group)),
+        "Recall@10": f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""),
+        "000, Table 2": f"{paper[METRIC]:.4f}" if METRIC in paper else "",
+        "CPU time": f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min",
+    }
+
+
+def into(document: str, lines: pd.DataFrame) -> str:
+    """A document with the table between its two marks.
+
+    Raises:
+        StudyError: the marks are not there.
+    """
+    return put_between(document, "expected numbers", lines.to_markdown(index=False, disable_numparse=True))
+
+
+if __name__ == "__main__":  # python -m studylib.analysis.expected README.md
+    file = Path(sys.argv[1])
+    file.write_text(into(file.read_text(encoding="utf-8"), expected(read())), encoding="utf-8")
