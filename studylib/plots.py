@@ -200,7 +200,7 @@ def by_strategy(
 
 
 def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
-    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``."""
+    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``; the paper's as diamonds."""
     pairs = list(table["pair"].unique())
     places = np.arange(len(pairs))[::-1]
     axis.axvline(0, color="#333333", linewidth=0.8)
@@ -212,6 +212,11 @@ def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@1
             middle, places + 0.15 - 0.3 * number, xerr=spread, fmt="os"[number], color=LINES[number + 1], capsize=3,
             elinewidth=1.4, markersize=4.5, label=said,
         )  # fmt: skip
+        if rows["paper %"].notna().any():
+            axis.plot(
+                rows["paper %"], places + 0.15 - 0.3 * number, "D", color="none", markeredgecolor=LINES[number + 1],
+                markersize=5.5, label=f"the paper's {said}", zorder=5,
+            )  # fmt: skip
     axis.set_yticks(places, pairs)
     axis.set_ylim(-0.6, len(pairs) - 0.4)
     axis.set_xlabel("change, %")
