@@ -222,10 +222,10 @@ def measures(
         ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
         ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
 
-    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: the narrowest space's), all else at
-    the spaces' own widths.
+    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space),
+    all else at the spaces' own widths.
     """
-    width = common_width(spaces, width)[next(iter(spaces))].shape[1]
+    common_width(spaces, width)  # only for what it refuses
     rng = np.random.default_rng(seed)
     noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
     singles, pairs = [], []
@@ -236,13 +236,15 @@ def measures(
         singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
     for first, second in combinations(spaces, 2):
         x, y, order = spaces[first], spaces[second], rng.permutation(len(spaces[first]))
-        found, spread = _of_axes(x, y, width, seed)
-        found |= _of_two(x, y, k, seed)
+        common = width or min(np.shape(x)[1], np.shape(y)[1])
+        found, spread = _of_axes(x, y, common, seed)
+        found = _of_two(x, y, k, seed) | found
         controls = {"shuffled": np.asarray(y)[order], "gaussian": noise[second]}
         control = {
-            said: _of_axes(x, other, width, seed, 1)[0] | _of_two(x, other, k, seed) for said, other in controls.items()
+            said: _of_axes(x, other, common, seed, 1)[0] | _of_two(x, other, k, seed)
+            for said, other in controls.items()
         }
-        control["shuffled"] |= _tossed(project(x, width, seed), project(y, width, seed), rng)
+        control["shuffled"] |= _tossed(project(x, common, seed), project(y, common, seed), rng)
         for measure, value in found.items():
             row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
             row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
