@@ -44,6 +44,7 @@ class Parameters(Settings):
     generators: tuple[str, ...] = ("base",)
     texts: tuple[str, ...] = ("minilm", "ppocr-v6")
     image: str = "efficientnet-lite0"
+    also: tuple[str, ...] = ()
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
     fused_shapes: tuple[str, ...] = ()
@@ -159,6 +160,22 @@ class Parameters(Settings):
         """What the texts, the choices of a table of fusions, and the image are called."""
         chosen = choices(table, getattr(self, table)).values()
         return [method(text).label for text in self.texts], [row.label for row in chosen], method(self.image).label
+
+    def spaces(self) -> dict[str, str]:
+        """What ``09_geometry`` measures, by label: the image, the texts, and ``also``.
+
+        Raises:
+            StudyError: one of them is published Semantic IDs, or there is no text.
+        """
+        names = (self.image, *self.texts, *self.also)
+        for name in names:
+            if name.startswith("index:"):
+                raise StudyError(
+                    f"{name}: Semantic IDs, which have no embeddings to measure; name an encoder of content"
+                )
+        if not self.texts or len(set(names)) < len(names):
+            raise StudyError(f"image, texts and also: {', '.join(names)}; name one text at least, and none twice")
+        return {method(name).label: name for name in names}
 
     def alone(self) -> dict[str, list[Trial]]:
         """The rows of each text and of the image by themselves."""

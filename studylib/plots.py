@@ -200,7 +200,7 @@ def by_strategy(
 
 
 def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
-    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``."""
+    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``; the paper's as diamonds."""
     pairs = list(table["pair"].unique())
     places = np.arange(len(pairs))[::-1]
     axis.axvline(0, color="#333333", linewidth=0.8)
@@ -212,6 +212,11 @@ def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@1
             middle, places + 0.15 - 0.3 * number, xerr=spread, fmt="os"[number], color=LINES[number + 1], capsize=3,
             elinewidth=1.4, markersize=4.5, label=said,
         )  # fmt: skip
+        if rows["paper %"].notna().any():
+            axis.plot(
+                rows["paper %"], places + 0.15 - 0.3 * number, "D", color="none", markeredgecolor=LINES[number + 1],
+                markersize=5.5, label=f"the paper's {said}", zorder=5,
+            )  # fmt: skip
     axis.set_yticks(places, pairs)
     axis.set_ylim(-0.6, len(pairs) - 0.4)
     axis.set_xlabel("change, %")
@@ -323,18 +328,39 @@ def claims(details: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
-def joint_projection(points: pd.DataFrame, axis: Axes, lines: int) -> Axes:
-    """Points of every space, one marker each, and lines between the points of some items, evenly chosen."""
+ROLES = {  # colour, marker: dark, middle and light, so that they differ in grey too
+    "picture": ("#1b2a41", "s"), "text": ("#0072B2", "o"), "text as a picture": ("#F0A33A", "^"),
+}  # fmt: skip
+
+
+def joint_projection(points: pd.DataFrame, axis: Axes, lines: int, roles: dict[str, str]) -> Axes:
+    """Points of every space, and lines from the picture to each text of some items, evenly chosen.
+
+    Args:
+        roles: of each space, by its name: one of ``ROLES``.
+
+    The axes show the middle 98 % of the points: one that lies far out would press the others together.
+    """
     items = np.sort(points["item"].unique())
-    joined = points[points["item"].isin(items[:: max(1, len(items) // max(1, lines))][:lines])]
-    for _, item in joined.groupby("item"):
-        axis.plot([*item["x"], item["x"].iloc[0]], [*item["y"], item["y"].iloc[0]], color="#bbbbbb", linewidth=0.4)
-    for number, (space, own) in enumerate(points.groupby("space", sort=False)):
+    some = items[:: max(1, len(items) // max(1, lines))][:lines]
+    by_role = {roles[space]: own.set_index("item") for space, own in points.groupby("space", sort=False)}
+    for (role, own), style in zip(list(by_role.items())[1:], ("-", "--"), strict=False):
+        for item in some:
+            ends = [by_role["picture"].loc[item], own.loc[item]]
+            axis.plot(
+                [end["x"] for end in ends], [end["y"] for end in ends], color=ROLES[role][0], linewidth=0.5,
+                linestyle=style, alpha=0.6,
+            )  # fmt: skip
+    for space, own in points.groupby("space", sort=False):
+        colour, marker = ROLES[roles[space]]
         axis.scatter(
-            own["x"], own["y"], s=7, marker="o^s"[number % 3], color=LINES[1 + number], edgecolors="white",
-            linewidths=0.2, label=space, zorder=3,
+            own["x"], own["y"], s=9, marker=marker, color=colour, edgecolors="white", linewidths=0.3,
+            label=f"{roles[space]} ({space})", zorder=3,
         )  # fmt: skip
     axis.set(xticks=[], yticks=[])
+    for column, limit in (("x", axis.set_xlim), ("y", axis.set_ylim)):
+        low, high = points[column].quantile([0.01, 0.99])
+        limit(low - 0.05 * (high - low), high + 0.05 * (high - low))
     return axis
 
 

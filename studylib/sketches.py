@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from studylib.analysis.attributes import EDGE
 from studylib.render import RenderedPage
 
 MARKS = {
@@ -20,43 +21,109 @@ MARKS = {
     "separator": {"facecolor": "#dddddd", "edgecolor": "none"},
     "abbreviation": {"facecolor": "#efbedd", "edgecolor": "black", "linestyle": ":"},
 }
-COLUMNS = 110  # letters of 7 points that fill a line of a figure
+FONT = {"family": "DejaVu Sans Mono", "fontsize": 6.578, "va": "top"}  # of which a letter is 11 pixels wide at 200 dpi
+ADVANCE, ROW = 0.602 * FONT["fontsize"] / 72, 0.14  # inches: from letter to letter, and from line to line
+COLUMNS = 117  # letters that fill a line of a figure
+Spans = Sequence[tuple[int, int, str]]
 
 
-def descriptions(texts: dict[str, tuple[str, Sequence[tuple[int, int, str]]]], lines: int = 9) -> Figure:
+def descriptions(texts: dict[str, tuple[str, Spans]], lines: int = 9) -> Figure:
     """Texts with their attribute-like tokens marked in colour and outline (000's Figure 6 shows the texts bare).
 
     Args:
         texts: by title, a text and the spans of its tokens with their kinds (``attributes.spans``).
         lines: at most so many of each text.
     """
-    laid = {title: _laid(*text, lines) for title, text in texts.items()}
-    heights = [1.8 + max(row for row, *_ in words) for words in laid.values()]
-    figure, axes = plt.subplots(
-        len(laid), figsize=(6.6, 0.3 + 0.145 * sum(heights) + 0.2 * len(laid)), squeeze=False, height_ratios=heights
-    )
-    for (title, words), height, axis in zip(laid.items(), heights, axes[:, 0], strict=True):
-        for row, column, word, kind in words:
-            box = {"boxstyle": "square,pad=0.12", "linewidth": 0.6, **MARKS[kind]} if kind in MARKS else None
-            axis.text(column, -row, word, family="DejaVu Sans Mono", fontsize=7, va="top", bbox=box)
-        axis.set(xlim=(0, COLUMNS), ylim=(-height, 0.4), title=title)
-        axis.axis("off")
-    patches = [Patch(**mark, label=kind) for kind, mark in MARKS.items()]
-    figure.legend(handles=patches, loc="outside lower left", ncols=len(patches))
+    laid = [_laid(*text, lines, COLUMNS) for text in texts.values()]
+    figure, rows = _sheet(6.6, [_lines(words) * ROW for words in laid])
+    for title, words, (bottom, height) in zip(texts, laid, rows, strict=True):
+        _write(figure, words, title, (6.6 - COLUMNS * ADVANCE) / 2, bottom, height, COLUMNS)
     return figure
 
 
-def _laid(text: str, spans: Sequence[tuple[int, int, str]], lines: int) -> list[tuple[int, int, str, str]]:
-    """Row, column, word and kind of each token, with an ellipsis where the text goes on."""
+def case_study(
+    texts: dict[str, tuple[str, Spans]], pages: dict[str, Sequence[RenderedPage]], lines: int = 24
+) -> Figure:
+    """A text and, beside it, its pages of several sizes down to the last line of text; a row a data set.
+
+    Args:
+        texts: as in ``descriptions``.
+        pages: by the same titles, the text's pages, as many of each.
+    """
+    wide, columns = 3.6, 45  # inches of a page, and letters of a line beside it
+    laid = {title: _laid(*text, lines, columns) for title, text in texts.items()}
+    full = 0.3 + columns * ADVANCE + (wide + 0.15) * max(map(len, pages.values()))
+    heights = [
+        max(_lines(words) * ROW, *(wide * written(one) for one in pages[title])) for title, words in laid.items()
+    ]
+    figure, rows = _sheet(full, heights)
+    for (title, words), (bottom, height) in zip(laid.items(), rows, strict=True):
+        _write(figure, words, title, 0.1, bottom, height, columns)
+        for number, drawn in enumerate(pages[title]):
+            tall = wide * written(drawn)
+            left = 0.2 + columns * ADVANCE + number * (wide + 0.15)
+            axis = _axes(figure, left, bottom + height - tall, wide, tall)
+            page(drawn, axis, written(drawn)).set_title(f"{drawn.image.width} px", fontsize=9)
+    return figure
+
+
+def _sheet(width: float, heights: Sequence[float]) -> tuple[Figure, list[tuple[float, float]]]:
+    """A figure with a legend of the marks below, and where each row lies: its bottom and height in inches."""
+    title, legend = 0.28, 0.35
+    total = legend + sum(heights) + title * len(heights)
+    figure = plt.figure(figsize=(width, total), layout="none")
+    bottoms = total - np.cumsum([height + title for height in heights])
+    patches = [Patch(**mark, label=kind) for kind, mark in MARKS.items()]
+    figure.legend(handles=patches, loc="lower left", ncols=len(patches))
+    return figure, list(zip(bottoms, heights, strict=True))
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def _write(figure, words, title: str, left: float, bottom: float, height: float, columns: int) -> None:
+    axis = _axes(figure, left, bottom, columns * ADVANCE, height)
+    axis.set(xlim=(0, columns), ylim=(-height / ROW, 0))
+    axis.set_title(title, fontsize=9)
+    axis.axis("off")
+    for row, column, word, kind in words:
+        box = {"boxstyle": "square,pad=0.12", "linewidth": 0.6, **MARKS[kind]} if kind in MARKS else None
+        axis.text(column, -row, word.replace("$", r"\$"), bbox=box, **FONT)
+
+
+def _lines(words: Sequence[tuple[int, int, str, str]]) -> float:
+    return 1.2 + max(row for row, *_ in words)
+
+
+def _laid(text: str, spans: Spans, lines: int, columns: int) -> list[tuple[int, int, str, str]]:
+    """Row, column, word and kind of each token, with an ellipsis where the text goes on.
+
+    Punctuation at the edges of a marked token stands by itself, unmarked.
+    """
     row, column, words = 0, 0, []
     for start, end, kind in spans:
-        if column and column + end - start > COLUMNS:
+        if column and column + end - start > columns:
             row, column = row + 1, 0
         if row == lines:
             return [*words, (row, 0, "…", "word")]
-        words.append((row, column, text[start:end].replace("$", r"\$"), kind))
+        token = text[start:end]
+        core = token.strip(EDGE)
+        if kind in MARKS and core:
+            at = token.index(core)
+            parts = [(0, token[:at], "word"), (at, core, kind), (at + len(core), token[at + len(core) :], "word")]
+        else:
+            parts = [(0, token, kind)]
+        words += [(row, column + place, part, of) for place, part, of in parts if part]
         column += end - start + 1
     return words
+
+
+def written(drawn: RenderedPage) -> float:
+    """Which share of a page's height is written on, with the margin below as above."""
+    return min(1.0, (drawn.boxes[-1][3] + drawn.boxes[0][1]) / drawn.image.height)
 
 
 def page(drawn: RenderedPage, axis: Axes, share: float = 0.35) -> Axes:

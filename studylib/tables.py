@@ -177,28 +177,40 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: s
     return table
 
 
-def changes(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def changes(
+    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metrics: Sequence[str] = METRICS,
+    paper: dict[str, dict[str, float]] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
 
-    ``p holm`` is corrected over all rows: a table of changes is read for its largest.
+    ``p holm`` is corrected over all rows: a table of changes is read for its largest. An interval ends at -100 %, where
+    nothing is left.
+
+    Args:
+        paper: by pair, the paper's change of each metric in %: column ``paper %``.
     """
     tables = []
     for metric in metrics:
         table = contrasts(pairs, metric).assign(metric=metric)
         for column in ("difference", "low", "high"):
-            table[f"{column} %"] = 100 * table[column] / table["second"]
+            table[f"{column} %"] = (100 * table[column] / table["second"]).clip(lower=-100)
+        table["paper %"] = [(paper or {}).get(pair, {}).get(metric, np.nan) for pair in table["pair"]]
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
 def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """``changes`` as it is printed: one row a pair, one column a metric."""
+    """``changes`` as it is printed: one row a pair, one column a metric, and the paper's row below where it has one."""
     said = table.apply(lambda row: f"{row['difference %']:+.1f} [{row['low %']:+.1f}, {row['high %']:+.1f}]", axis=1)
-    wide = table.assign(said=said, title=table["metric"].map(_title)).pivot(
-        index="pair", columns="title", values="said"
-    )
-    return wide.loc[table["pair"].unique(), [_title(metric) for metric in table["metric"].unique()]].reset_index()
+    theirs = table[table["paper %"].notna()]
+    theirs = theirs.assign(said=theirs["paper %"].map("{:+.1f}".format), source="paper, %")
+    both = pd.concat([table.assign(said=said, source="here, %"), theirs])
+    both["title"] = both["metric"].map(_title)
+    wide = both.pivot(index=["pair", "source"], columns="title", values="said")
+    order = [row for pair in table["pair"].unique() for row in ((pair, "here, %"), (pair, "paper, %"))]
+    titles = [_title(metric) for metric in table["metric"].unique()]
+    return wide.loc[[row for row in order if row in wide.index], titles].reset_index()
 
 
 def by_strategy(

@@ -108,7 +108,9 @@ def ready(notebook: Path, given: dict) -> dict:
             check_name(parameters_checked.engine)
     if "datasets" in takes and (parameters_checked.train or "train" not in takes):
         for name in parameters_checked.datasets:
-            find(name)
+            # 06b reads the trials behind a table, and leaves out by itself, with the reason, what has none.
+            if "texts" not in takes or (paths.results_of(name) / "table_2.trials.json").exists():
+                find(name)
     return {name: value for name, value in given.items() if name in takes}
 
 

@@ -173,6 +173,26 @@ def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complain
         unattended.execute(NOTEBOOKS[0].with_stem(stem), given, tmp_path)
 
 
+def test_spaces_are_of_encoders_and_one_text_is_enough():
+    def spaces(**given):
+        return notebook.check(given, "x").spaces()
+
+    assert list(spaces(texts=["minilm"], image="pixels", also=["random"]).values()) == ["pixels", "minilm", "random"]
+    with pytest.raises(StudyError, match="index:mine: Semantic IDs, which have no embeddings"):
+        spaces(texts=["index:mine"])
+    with pytest.raises(StudyError, match="name one text at least, and none twice"):
+        spaces(also=["minilm"])
+    with pytest.raises(StudyError, match="name one text at least"):
+        spaces(texts=[])
+
+
+def test_a_data_set_that_is_left_out_need_not_be_there(folders):
+    given = {"datasets": ["planted", "nowhere"]}
+    assert unattended.ready(NOTEBOOKS[0].with_stem("06b_why_it_helps"), given) == given
+    with pytest.raises(StudyError, match="nowhere"):
+        unattended.ready(NOTEBOOKS[0].with_stem("01_datasets"), given)
+
+
 def test_the_parameters_cell_can_be_run_again_by_hand():
     namespace = {"data": "planted", "seeds": 2}
     assert notebook.parameters(namespace).seeds == 2

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from studylib.ablations import choices, page_references
 from studylib.analysis import reading
 from studylib.data.dataset import Dataset
 from studylib.encoders import transcript
@@ -168,18 +169,29 @@ def test_agreement_with_itself_is_one_and_of_strangers_is_chance():
     rng = np.random.default_rng(0)
     base = rng.standard_normal((300, 16))
     matrices = {"1024": base, "near": base + 0.3 * rng.standard_normal(base.shape), "other": base[rng.permutation(300)]}
-    table = reading.agreement(matrices, "1024").set_index("page")
+    table = reading.agreement(matrices, {"near": "1024", "other": "1024"}).set_index("page")
     assert table.loc["1024", "agreement"] == 1
     assert table.loc["other", "agreement"] == pytest.approx(10 / 299, abs=0.02)
     assert table.loc["other", "high"] < table.loc["near", "low"] < table.loc["near", "agreement"] < 1
     assert table["chance"].tolist() == [10 / 299] * 3
 
 
+def test_a_page_agrees_with_the_one_of_its_own_layout():
+    """A varied page is like nothing fixed, and a small one of it like the large one: layout is not size."""
+    rng = np.random.default_rng(0)
+    matrices = {"1024 px": rng.standard_normal((300, 16)), "1024 px, varied": rng.standard_normal((300, 16))}
+    matrices["256 px, varied"] = matrices["1024 px, varied"] + 0.1 * rng.standard_normal((300, 16))
+    against = page_references(choices("pages", ("1024", "1024:varied", "256:varied")))
+    table = reading.agreement(matrices, against).set_index("page")
+    assert table["against"].tolist() == ["1024 px", "1024 px", "1024 px, varied"]
+    assert table.loc["256 px, varied", "agreement"] > 0.7 > 0.1 > table.loc["1024 px, varied", "agreement"]
+
+
 def test_agreement_wants_the_same_items():
     base = np.random.default_rng(0).standard_normal((30, 4))
     with pytest.raises(StudyError, match=r"agreement: no '1024' to compare with; give one of 256"):
-        reading.agreement({"256": base}, "1024")
+        reading.agreement({"256": base}, {"256": "1024"})
     with pytest.raises(StudyError, match=r"20 and of 30 items; give the same items"):
-        reading.agreement({"256": base[:20], "1024": base}, "1024")
+        reading.agreement({"256": base[:20], "1024": base}, {"256": "1024"})
     with pytest.raises(StudyError, match=r"30 items have no 40 neighbours"):
-        reading.agreement({"1024": base}, "1024", k=40)
+        reading.agreement({"1024": base}, {}, k=40)

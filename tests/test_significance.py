@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studylib.analysis.significance import bootstrap_interval, compare, holm, randomisation_test
+from studylib.analysis.significance import between_groups, bootstrap_interval, compare, holm, randomisation_test
 
 
 def test_randomisation_against_all_sign_flips():
@@ -93,3 +93,35 @@ def test_sides_of_unequal_seeds_vary_alike():
 def test_other_users_are_refused():
     with pytest.raises(ValueError, match="same users"):
         compare(np.zeros((1, 3)), np.zeros((1, 4)))
+
+
+def test_groups_of_five_and_of_one_by_hand():
+    """Within variance 0.1 / 4; the mean of the five has a fifth of it, the one all of it."""
+    five, one = [1.0, 1.1, 1.2, 1.3, 1.4], [1.5]
+    found = between_groups([five, one])
+    assert found["sd of means"] == pytest.approx(0.3 / np.sqrt(2))
+    assert found["sd by seeds alone"] == pytest.approx(np.sqrt(0.025 * (1 / 5 + 1) / 2))
+    assert found["F"] == pytest.approx((5 / 6 * 0.3**2) / 0.025)
+    assert found["p"] == pytest.approx(stats.ttest_ind(five, one).pvalue)  # of two groups the same test
+    needed = stats.t.ppf([0.975, 0.8], 4).sum()
+    assert found["least difference"] == pytest.approx(needed * np.sqrt(0.025 * (1 / 5 + 1)))
+    assert between_groups([one, five]) == pytest.approx(found)
+
+
+def test_one_member_each_says_nothing_of_members():
+    assert np.isnan(list(between_groups([[1.0], [2.0], [3.0]]).values())).all()
+
+
+def test_unequal_groups_differ_by_what_seeds_alone_promise():
+    """Where only seeds differ: the expected variance of the means, and p uniform; the least difference is found in
+    some four of five draws between the smallest two."""
+    rng, sizes = np.random.default_rng(0), (5, 2, 1)
+    found = [between_groups([rng.standard_normal(size) for size in sizes]) for _ in range(2000)]
+    variance = np.square([[row["sd of means"], row["sd by seeds alone"]] for row in found]).mean(0)
+    assert variance[0] == pytest.approx(variance[1], rel=0.1)
+    assert stats.kstest([row["p"] for row in found], "uniform").pvalue > 0.01
+    least = stats.t.ppf([0.975, 0.8], 5).sum() * np.sqrt(1 / 2 + 1 / 1)  # of a known standard deviation of 1
+    groups = [rng.standard_normal((2000, size)) for size in sizes]
+    within = np.sqrt(sum(np.square(group - group.mean(1)[:, None]).sum(1) for group in groups) / 5)
+    t = (groups[1].mean(1) + least - groups[2].mean(1)) / (within * np.sqrt(1 / 2 + 1 / 1))
+    assert 0.7 < (t > stats.t.ppf(0.975, 5)).mean() < 0.9

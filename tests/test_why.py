@@ -29,7 +29,11 @@ def shop(name: str = "shop", seed: int = 0, users: int = USERS, targets: int = I
 def records(scores, rng) -> list[dict]:
     """One record a seed in which a user's target is in first place with the probability that ``scores`` gives."""
     return [
-        {"key": f"{seed}", "ranks": Ranks.of([0 if hit else None for hit in rng.random(len(scores)) < scores]).pack()}
+        {
+            "key": f"{seed}",
+            "trial": {"seed": seed},
+            "ranks": Ranks.of([0 if hit else None for hit in rng.random(len(scores)) < scores]).pack(),
+        }
         for seed in range(SEEDS)
     ]
 
@@ -39,7 +43,7 @@ def found(data: Dataset, gain, seed: int = 0) -> why.Case:
     rng = np.random.default_rng(seed)
     chance = np.full(len(data.test), 0.4)
     text, ocr = why.score(data, records(chance, rng)), why.score(data, records(chance + gain, rng))
-    return why.Case(data, text, ocr, attributes.item_properties(data, str.split))
+    return why.Case(data, text, ocr, attributes.item_properties(data, str.split, 15))
 
 
 def row(table: pd.DataFrame, data: str, of: str, kind: str) -> pd.Series:
@@ -53,28 +57,31 @@ def density(data: Dataset) -> np.ndarray:
 def test_properties_of_items_by_hand():
     items = ({"title": "bolt M4 x 16 mm"}, {"title": "a good bolt"})
     data = Dataset("two", ("ann",), (np.array([0, 1, 0]),), 2, items)
-    table = attributes.item_properties(data, list)  # a tokenizer that gives a token for every letter
+    table = attributes.item_properties(data, list, 12)  # a tokenizer that gives a token for every letter, and reads 12
     assert table.to_dict("list") == {
         "attribute density": [3 / 5, 0.0],  # M4, 16, mm
         "tokens per word": [15 / 5, 11 / 3],
         "words": [5.0, 3.0],
+        "share cut off": [3 / 15, 0.0],
     }
 
 
 def test_properties_of_users_by_hand():
     data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([2, 2, 0, 1])), 3)
     table = pd.DataFrame({name: [1.0, 10.0, 100.0] for name in attributes.PROPERTIES})
-    case = why.Case(data, np.zeros(2), np.zeros(2), table)
-    assert case.related().tolist() == [[100.0, 10.0]] * 3 + [[5.5, 67.0]] * 3
+    case = why.Case(data, np.zeros((1, 2)), np.zeros((1, 2)), table)
+    assert case.related().tolist() == [[100.0, 10.0]] * 4 + [[5.5, 67.0]] * 4
     assert case.related(np.array([1, 2, 0]))[0].tolist() == [1.0, 100.0]
     assert [users.tolist() for users in case.sharing()] == [[1], [0]]
 
 
 def test_score_averages_seeds_and_sees_the_whole_list():
     data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([0, 1, 2])), 3)
-    seeds = [{"ranks": Ranks.of(ranks).pack()} for ranks in ([0, None], [1, 19])]
-    expected = [(1 + 1 / np.log2(3)) / 2, 1 / np.log2(21) / 2]
-    assert why.score(data, seeds) == pytest.approx(expected)
+    ranks = {1: [1, 19], 0: [0, None]}
+    seeds = [{"trial": {"seed": seed}, "ranks": Ranks.of(own).pack()} for seed, own in ranks.items()]
+    assert why.score(data, seeds) == pytest.approx(np.array([[1, 0], [1 / np.log2(3), 1 / np.log2(21)]]))
+    case = why.Case(data, np.zeros((5, 2)), why.score(data, seeds), None)
+    assert case.gain == pytest.approx([(1 + 1 / np.log2(3)) / 2, 1 / np.log2(21) / 2])
 
 
 def test_spearman_against_scipy_with_ties():
@@ -100,7 +107,7 @@ def test_a_planted_relation_is_found_and_only_that():
     assert planted["rho"] > 0.2
     assert planted["shuffled high"] < planted["low targets"] < planted["rho"] < planted["high targets"]
     assert planted["low"] < planted["rho"] < planted["high"]
-    assert planted["p"] == planted["p holm"] / 6 == pytest.approx(1 / 101)
+    assert planted["p"] == planted["p holm"] / 8 == pytest.approx(1 / 101)
     others = table[table["of"] == "history"]
     assert (others["rho"].abs() < 0.1).all()
     assert (others["p holm"] > 0.05).all()
@@ -151,9 +158,9 @@ def test_quartiles_show_the_planted_relation():
     both = why.quartiles([case, found(shop("other", 1), 0)])
     assert both["data"].unique().tolist() == ["shop", "other", "pooled"]
     assert both.groupby("data")["users"].sum().to_dict() == {
-        "shop": 6 * USERS,
-        "other": 6 * USERS,
-        "pooled": 12 * USERS,
+        "shop": 8 * USERS,
+        "other": 8 * USERS,
+        "pooled": 16 * USERS,
     }
 
 
@@ -163,6 +170,17 @@ def test_one_row_a_data_set():
     assert table.loc[0, "users"] == USERS
     assert table.loc[0, "words"] == np.mean([10 * (1 + item % 3) for item in range(ITEMS)])
     assert table.loc[0, "low"] < table.loc[0, "gain"] < table.loc[0, "high"]
+
+
+def test_a_data_sets_gain_is_as_sure_as_its_seeds_are():
+    """Users who all gain alike, more with one seed than with another: the interval is of the seeds, not of users."""
+    data = shop()
+    text = np.full((SEEDS, USERS), 0.4)
+    ocr = text + np.array([[0.0], [0.1], [0.2]])
+    row = why.by_data_set([why.Case(data, text, ocr, attributes.item_properties(data, str.split, 15))]).loc[0]
+    half = stats.t.ppf(0.975, SEEDS - 1) * 0.1 / np.sqrt(SEEDS)
+    assert (row["low"], row["gain"], row["high"]) == pytest.approx((0.1 - half, 0.1, 0.1 + half))
+    assert row["seeds"] == "3 and 3"
 
 
 def test_errors_say_what_to_do():
@@ -179,16 +197,21 @@ def test_errors_say_what_to_do():
 
 
 def test_data_sets_without_both_rows_are_left_out_and_named(monkeypatch):
+    data, rng = shop(users=20), np.random.default_rng(0)
+    own = {row: records(np.full(20, 0.5), rng) for row in ("text", "ocr")}
+
     def behind(name, data):
         if data == "bare":
             raise StudyError("table_2 of bare is not there")
-        return {"text": [], "ocr": []} if data == "shop" else {"text": []}
+        return own if data == "shop" else {"text": own["text"]}
 
+    asked = []
     monkeypatch.setattr(tables, "records_behind", behind)
-    monkeypatch.setattr(why, "load", str)
-    monkeypatch.setattr(why, "case", lambda data, text, ocr: data)
+    monkeypatch.setattr(why, "load", lambda name: data)
+    monkeypatch.setattr(why, "subwords_of", lambda name: asked.append(name) or (str.split, 15))
     found, left_out = why.cases(["bare", "shop", "textual"], "text", "ocr")
-    assert found == ["shop"]
+    assert [case.data for case in found] == [data]
+    assert asked == ["text"], "the named encoder's tokenizer cuts the texts"
     assert left_out == {"bare": "table_2 of bare is not there", "textual": "its table_2 has no row ocr"}
     with pytest.raises(StudyError, match=r"datasets: none has rows of text and ocr .*bare is not there.*02_unimodal"):
         why.cases(["bare"], "text", "ocr")

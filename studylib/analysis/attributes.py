@@ -1,7 +1,9 @@
 """How attribute-like a text is: numerals, units, separators and abbreviations against words (000, section 4.5).
 
-000 shows examples only (Figure 6); this is our operational reading of "dense numerals, units, and key-value style
-patterns". A text is cut at white space into tokens, punctuation at a token's edges aside, and each token is one of:
+000 shows examples only (Figure 6); this is our operational reading of its "numerals, units, and compact attribute
+lists". Its "key-value style patterns" count by their values alone: a key ("Material:") is a word, for a colon ends as
+many sentences' beginnings ("Please note:") as keys. A text is cut at white space into tokens, punctuation at a token's
+edges aside, and each token is one of:
 
 - ``numeral``: has a digit: 3.7, 1600DPI, #10-24, 1/4W
 - ``unit``: a unit of measure after a numeral or another unit: oz, mm, ohm ("in" and "a" are words elsewhere)
@@ -25,7 +27,8 @@ UNITS = frozenset(
     kpa kv kw l lb lbs lumen lumens m ma mah mhz mic micron microns mil ml mm mv mw nm ohm ohms oz pc pcs pk pkg ply ppm
     psi pt px qt rpm sq thk v vac vdc volt volts w watt watts yd µl µm µf °c °f""".split()  # noqa: SIM905
 )
-PROPERTIES = ("attribute density", "tokens per word", "words")  # of an item: what takeaway 7 may be about
+# Of an item: what takeaway 7 may be about, and last what else sets text and page apart.
+PROPERTIES = ("attribute density", "tokens per word", "words", "share cut off")
 KINDS = ("numeral", "unit", "separator", "abbreviation", "word")
 TOKEN = re.compile(r"\S+")
 EDGE = ".,;:()[]{}\"'!?"
@@ -92,13 +95,13 @@ def density(text: str) -> dict[str, float]:
     return shares | {"attribute": sum(counts[name] for name in KINDS[:-1]) / total}
 
 
-def subwords_of(name: str = "minilm") -> Callable[[str], list[int]]:
-    """The subword tokens of a text as the text encoder ``name`` cuts it, special tokens left out.
+def subwords_of(name: str = "minilm") -> tuple[Callable[[str], list[int]], int]:
+    """The subword tokens of a text as the text encoder ``name`` cuts it, without special ones; and how many it reads.
 
     Raises:
         StudyError: no text encoder of that name, or its weights are missing.
     """
-    from studylib.encoders import pretrained, weights
+    from studylib.encoders import pretrained, text, weights
     from studylib.encoders.registry import encoder
 
     if encoder(name).kind != "text":
@@ -106,16 +109,19 @@ def subwords_of(name: str = "minilm") -> Callable[[str], list[int]]:
     path = weights.load(encoder(name)).path
     own = {"gguf_file": path.name} if path.is_file() else {}
     tokenizer = pretrained.load("AutoTokenizer", path.parent if own else path, **own)
-    return lambda text: tokenizer(text, add_special_tokens=False).input_ids
+    room = text.longest(encoder(name)) - tokenizer.num_special_tokens_to_add()
+    return lambda words: tokenizer(words, add_special_tokens=False).input_ids, room
 
 
-def item_properties(data: Dataset, tokenize: Callable[[str], Sequence]) -> pd.DataFrame:
+def item_properties(data: Dataset, tokenize: Callable[[str], Sequence], room: int) -> pd.DataFrame:
     """One row an item: ``attribute density`` (share of numerals, units, separators and abbreviations among its tokens),
-    ``tokens per word`` (subword fragmentation, punctuation's own tokens included) and ``words`` (between white space).
+    ``tokens per word`` (subword fragmentation, punctuation's own tokens included), ``words`` (between white space), and
+    ``share cut off``, of its subword tokens: those after the first ``room``, which the text encoder never sees.
     """
     rows = []
     for item in range(data.n_items):
         text = data.text(item)
-        words = len(text.split())
-        rows.append((density(text)["attribute"], len(tokenize(text)) / max(1, words), words))
+        words, tokens = len(text.split()), len(tokenize(text))
+        cut = max(0, tokens - room) / max(1, tokens)
+        rows.append((density(text)["attribute"], tokens / max(1, words), words, cut))
     return pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)

@@ -7,7 +7,9 @@ any widths), whether an item is nearest to itself (``own_rank``).
 
 ``modality_gap`` and ``own_rank`` compare across spaces, so they need one width: the caller projects first with
 ``studylib.fusion.project``. They find what two encoders have in common only if these were trained towards one space, as
-CLIP's two were; the axes of any other two are unrelated, and chance is what to expect.
+CLIP's two were. The axes of any other two are unrelated: what one projection gives is an accident of that projection,
+and not chance either, for where the same items are alike in both, all of them come near their own or go far from it
+together. So ``measures`` takes many projections, and the same with one of the spaces turned at random.
 """
 
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ from studylib.fusion import project
 
 Space = Float[np.ndarray, "items dims"]
 ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
+PROJECTIONS = 20  # to one width, each from a seed of its own
+RANKED = 2000  # items at most, where each projection ranks all of them
 
 
 def unit(x: Space, name: str = "embeddings") -> Space:
@@ -197,42 +201,80 @@ def _cosines(x: Space, y: Space) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def measures(
-    spaces: dict[str, Space], seed: int = 0, width: int | None = None, k: int = 10
+    spaces: dict[str, Space],
+    given: dict[str, Space] | None = None,
+    seed: int = 0,
+    width: int | None = None,
+    k: int = 10,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All measures of every space, and of every pair of them, each beside its controls.
 
+    Args:
+        given: the rows as the encoders gave them, where ``spaces`` had the catalogue's mean taken off.
+
     Returns:
-        One row a space, by its name: ``dims``, each measure of its unit rows, and ``<measure> gaussian``, that of
-        random numbers of the same shape.
+        One row a space, by its name: ``dims``; each measure of its unit rows as ``given``, and ``<measure>, centred``
+        with their mean taken off; ``<measure> gaussian``, that of random numbers of the same shape.
         One row a pair and measure: ``first``, ``second``, ``measure``, ``value``; ``low``, ``high`` (95 % over items,
         where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the gap, which
         of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second space).
+        Measures that need common axes are means over ``PROJECTIONS`` projections, with the middle 95 % of these,
+        ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
+        ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
 
-    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: the narrowest space's), all else at
-    the spaces' own widths.
+    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space),
+    all else at the spaces' own widths.
     """
-    common = common_width(spaces, width)
+    common_width(spaces, width)  # only for what it refuses
     rng = np.random.default_rng(seed)
     noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
     singles, pairs = [], []
-    for name, x in spaces.items():
+    for name in spaces:
+        rows = unit((given or spaces)[name], name)
         chance = {f"{measure} gaussian": value for measure, value in _of_one(noise[name]).items()}
-        singles.append({"space": name, "dims": np.shape(x)[1]} | _of_one(x) | chance)
+        middle = {f"{measure}, centred": value for measure, value in _of_one(centred(rows)).items()}
+        singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
     for first, second in combinations(spaces, 2):
-        x, y, near, far = spaces[first], spaces[second], common[first], common[second]
-        order, heads = rng.permutation(len(x)), rng.random((len(x), 1)) < 0.5
-        found = _of_two(x, y, near, far, k, seed)
-        shuffled = _of_two(x, y[order], near, far[order], k, seed)
-        tossed = np.where(heads, near, far), np.where(heads, far, near)
-        shuffled["modality gap"] = modality_gap(*tossed)
-        shuffled["modality gap, centred"] = modality_gap(*map(centred, tossed))
-        gaussian = _of_two(x, noise[second], near, project(noise[second], near.shape[1]), k, seed)
+        x, y, order = spaces[first], spaces[second], rng.permutation(len(spaces[first]))
+        common = width or min(np.shape(x)[1], np.shape(y)[1])
+        found, spread = _of_axes(x, y, common, seed)
+        found = _of_two(x, y, k, seed) | found
+        controls = {"shuffled": np.asarray(y)[order], "gaussian": noise[second]}
+        control = {
+            said: _of_axes(x, other, common, seed, 1)[0] | _of_two(x, other, k, seed)
+            for said, other in controls.items()
+        }
+        control["shuffled"] |= _tossed(project(x, common, seed), project(y, common, seed), rng)
         for measure, value in found.items():
             row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
             row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
-            row |= {"shuffled": float(np.mean(shuffled[measure])), "gaussian": float(np.mean(gaussian[measure]))}
-            pairs.append(row)
+            pairs.append(
+                row | {said: float(np.mean(of[measure])) for said, of in control.items()} | spread.get(measure, {})
+            )
     return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
+
+
+def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
+    """What ``measures`` of spaces say of 000's Figure 1: text has "higher dispersion and stronger anisotropy" than OCR.
+
+    >>> table = pd.DataFrame({"dispersion": [0.9, 0.1], "mean cosine": [0.2, 0.9], "participation ratio": [50, 8]})
+    >>> print(verdicts(table.set_index(pd.Index(["T", "O"])), "T", "O")[1])
+    stronger anisotropy of T, by mean cosine: no; 0.200 against 0.900 of O
+    """
+    said = []
+    for ending in ("", ", centred"):
+        for claim, measure, sign in (
+            ("higher dispersion", "dispersion", 1),
+            ("stronger anisotropy", "mean cosine", 1),
+            ("stronger anisotropy", "participation ratio", -1),  # few directions are an anisotropy
+        ):
+            if measure + ending in single:
+                one, other = single.loc[[text, ocr], measure + ending]
+                holds = "yes" if sign * (one - other) > 0 else "no"
+                said.append(
+                    f"{claim} of {text}, by {measure + ending}: {holds}; {one:.3f} against {other:.3f} of {ocr}"
+                )
+    return said
 
 
 def closer(
@@ -266,20 +308,54 @@ def _of_one(x: Space) -> dict[str, float]:
     return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
 
 
-def _of_two(x: Space, y: Space, near: Space, far: Space, k: int, seed: int) -> dict[str, float | np.ndarray]:
-    """Every measure of a pair, at their own widths and at the common one; an array where it is one value an item."""
+def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, float | np.ndarray]:
+    """The measures of a pair that need no common axes; an array where it is one value an item."""
+    return {
+        "linear CKA": linear_cka(unit(x), unit(y)),
+        f"mutual kNN, k = {k}": mutual_knn(x, y, k),
+        "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
+    }
+
+
+def _of_axes(
+    x: Space, y: Space, width: int, seed: int, projections: int = PROJECTIONS
+) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
+    """The measures that need common axes, means over projections (an array: one value an item), and their bands."""
+    x, y = unit(x), unit(y)
+    items = np.sort(np.random.default_rng(seed).permutation(len(x))[:RANKED])
+    draws: dict[str, list[dict]] = {"projected": [], "turned": []}
+    for draw in range(seed, seed + projections):
+        near, far = project(x[items], width, draw), project(y[items], width, draw)
+        draws["projected"].append(_across(near, far))
+        if projections > 1:
+            turn = np.linalg.qr(np.random.default_rng([draw, 1]).standard_normal((width, width)))[0]
+            draws["turned"].append(_across(near, far @ turn))
+    drawn = draws["projected"]
+    found = {measure: np.mean([one[measure] for one in drawn], axis=0) for measure in drawn[0]}
+    bands: dict[str, dict[str, float]] = {measure: {} for measure in found}
+    for said, ones in draws.items():
+        for measure in found if ones else ():
+            low, high = np.quantile([np.mean(one[measure]) for one in ones], [0.025, 0.975])
+            bands[measure] |= {f"{said} low": float(low), f"{said} high": float(high)}
+    return found, bands
+
+
+def _across(near: Space, far: Space) -> dict[str, float | np.ndarray]:
     ranks, centred_ranks = own_rank(near, far), own_rank(centred(near), centred(far))
     return {
         "modality gap": modality_gap(near, far),
         "modality gap, centred": modality_gap(centred(near), centred(far)),
-        "linear CKA": linear_cka(unit(x), unit(y)),
-        f"mutual kNN, k = {k}": mutual_knn(x, y, k),
         "own rank, median": float(np.median(ranks)),
         "own rank, median, centred": float(np.median(centred_ranks)),
         "own reciprocal rank": 1 / ranks,
         "own reciprocal rank, centred": 1 / centred_ranks,
-        "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
     }
+
+
+def _tossed(near: Space, far: Space, rng: np.random.Generator) -> dict[str, float]:
+    heads = rng.random((len(near), 1)) < 0.5
+    tossed = np.where(heads, near, far), np.where(heads, far, near)
+    return {"modality gap": modality_gap(*tossed), "modality gap, centred": modality_gap(*map(centred, tossed))}
 
 
 def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:

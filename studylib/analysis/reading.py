@@ -146,21 +146,28 @@ def costs(
     return pd.DataFrame(rows)
 
 
-def agreement(matrices: dict[str, Float[np.ndarray, "items dims"]], reference: str, k: int = 10) -> pd.DataFrame:
-    """One row a matrix: share of an item's k nearest by cosine that are so in ``reference`` too.
+def agreement(
+    matrices: dict[str, Float[np.ndarray, "items dims"]], references: dict[str, str], k: int = 10
+) -> pd.DataFrame:
+    """One row a matrix: share of an item's k nearest by cosine that are so in its reference too.
 
-    Columns: ``page`` (the name), ``agreement`` (mean over items), its 95 % bootstrap interval over items, ``low`` and
-    ``high``, and ``chance``, what random neighbours would give.
+    Columns: ``page`` (the name), ``against`` (its reference), ``agreement`` (mean over items), its 95 % bootstrap
+    interval over items, ``low`` and ``high``, and ``chance``, what random neighbours would give.
+
+    Args:
+        references: by name, the matrix that it is compared with; one without is compared with itself.
 
     Raises:
-        StudyError: ``reference`` is not there, or the matrices are not of the same items, more than k.
+        StudyError: a reference is not there, or the matrices are not of the same items, more than k.
     """
-    if reference not in matrices:
-        raise StudyError(f"agreement: no {reference!r} to compare with; give one of {', '.join(matrices)}")
     rows = []
     for name, matrix in matrices.items():
-        shared = mutual_knn(matrix, matrices[reference], k)
+        other = references.get(name, name)
+        if other not in matrices:
+            raise StudyError(f"agreement: no {other!r} to compare with; give one of {', '.join(matrices)}")
+        shared = mutual_knn(matrix, matrices[other], k)
         low, high = bootstrap_interval(shared)
         chance = k / (len(matrix) - 1)
-        rows.append({"page": name, "agreement": shared.mean(), "low": low, "high": high, "chance": chance})
+        found = {"agreement": shared.mean(), "low": low, "high": high, "chance": chance}
+        rows.append({"page": name, "against": other} | found)
     return pd.DataFrame(rows)

@@ -103,29 +103,32 @@ def bootstrap_interval(
 def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
     """Do groups (encoders) differ by more than their members (seeds) do? All NaN where no group has two members.
 
+    Groups may differ in size. One of a single member says nothing of the spread within groups, but is compared with it,
+    as if its seeds varied as those of the others do.
+
     Returns:
-        ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed. ``F``, ``p``:
-        one-way analysis of variance. ``least difference``: the smallest of two groups' means that a t test at 5 % with
-        so many seeds finds in 80 % of cases; a large p excludes only what is larger than that. Where groups differ in
-        size, "so many" is that of the smallest.
+        ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed (the root of the
+        mean variance of a group's mean). ``F``, ``p``: one-way analysis of variance. ``least difference``: the smallest
+        difference of means that a t test at 5 % finds in 80 % of cases, between the two groups of fewest members,
+        which is the hardest pair; a large p excludes only what is larger than that.
 
     >>> found = between_groups([[0.10, 0.12], [0.11, 0.13]])
     >>> {name: round(value, 3) for name, value in found.items()}
     {'sd of means': 0.007, 'sd by seeds alone': 0.01, 'F': 0.5, 'p': 0.553, 'least difference': 0.076}
     """
-    if min(map(len, groups)) < 2:
+    sizes = np.array(sorted(map(len, groups)))
+    if sizes[-1] < 2:
         return dict.fromkeys(("sd of means", "sd by seeds alone", "F", "p", "least difference"), float("nan"))
-    seeds = min(map(len, groups))
-    free = sum(map(len, groups)) - len(groups)
+    free = sizes.sum() - len(groups)
     within = np.sqrt(sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups) / free)
     test = stats.f_oneway(*groups)
     needed = stats.t.ppf(0.975, free) + stats.t.ppf(0.8, free)
     return {
         "sd of means": float(np.std([np.mean(group) for group in groups], ddof=1)),
-        "sd by seeds alone": float(within / np.sqrt(seeds)),
+        "sd by seeds alone": float(within * np.sqrt(np.mean(1 / sizes))),
         "F": float(test.statistic),
         "p": float(test.pvalue),
-        "least difference": float(needed * within * np.sqrt(2 / seeds)),
+        "least difference": float(needed * within * np.sqrt((1 / sizes[:2]).sum())),
     }
 
 

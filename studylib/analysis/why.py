@@ -7,8 +7,12 @@ beyond the list, and one over it hangs on the first place almost alone.
 
 Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
 then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
-resamples targets, with all their users. The control deals the items' properties out at random, all three together, so
+resamples targets, with all their users. The control deals the items' properties out at random, all of them together, so
 that it too keeps who shares what; the p-value is counted in it.
+
+What sets the two apart besides the takeaway's reasons is that a text encoder reads so many tokens and no more, and a
+page carries all: ``share cut off`` is what it misses. It goes with length, and no property here is held fixed for
+another.
 """
 
 from collections.abc import Sequence
@@ -21,9 +25,10 @@ from jaxtyping import Float, Int
 from studylib import tables
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
-from studylib.analysis.significance import bootstrap_interval, holm
+from studylib.analysis.significance import compare, holm
 from studylib.data import Dataset, load
 from studylib.errors import StudyError
+from studylib.methods import method
 from studylib.metrics import Ranks
 
 RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
@@ -31,6 +36,7 @@ CUTOFF = 20
 RESAMPLES = 1000
 POOLED = "pooled"
 Users = Float[np.ndarray, " users"]
+Seeds = Float[np.ndarray, "seeds users"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +44,14 @@ class Case:
     """A data set, NDCG@20 of its users under both encoders, and ``attributes.item_properties`` of its items."""
 
     data: Dataset
-    text: Users
-    ocr: Users
+    text: Seeds
+    ocr: Seeds
     properties: pd.DataFrame
 
     @property
     def gain(self) -> Users:
-        return (self.ocr - self.text).round(12)  # means over seeds: equal ones must not differ in the last digit
+        # Means over seeds: equal ones must not differ in the last digit.
+        return (self.ocr.mean(0) - self.text.mean(0)).round(12)
 
     def related(self, order: Int[np.ndarray, " items"] | None = None) -> Float[np.ndarray, "related users"]:
         """``RELATED`` of every user: what the target has, and the mean of what the history has.
@@ -69,49 +76,53 @@ def cases(names: Sequence[str], text: str, ocr: str) -> tuple[list[Case], dict[s
 
     Args:
         names: of data sets.
-        text, ocr: of the rows, as ``methods.method`` labels them.
+        text, ocr: names of encoders; the first one's tokenizer cuts the texts.
 
     Raises:
         StudyError: none of them has both rows.
     """
     found, left_out = [], {}
+    rows = [method(name).label for name in (text, ocr)]
     for name in names:
         try:
             groups = tables.records_behind("table_2", name)
         except StudyError as error:
             left_out[name] = str(error)
             continue
-        absent = [row for row in (text, ocr) if row not in groups]
+        absent = [row for row in rows if row not in groups]
         if absent:
             left_out[name] = f"its table_2 has no row {absent[0]}"
         else:
-            found.append(case(load(name), groups[text], groups[ocr]))
+            found.append(case(load(name), *(groups[row] for row in rows), text))
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise StudyError(f"datasets: none has rows of {text} and {ocr} in a table_2 ({reasons}); run 02_unimodal first")
+        raise StudyError(
+            f"datasets: none has rows of {' and '.join(rows)} in a table_2 ({reasons}); run 02_unimodal first"
+        )
     return found, left_out
 
 
-def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder: str = "minilm") -> Case:
+def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder: str) -> Case:
     """From finished trials on ``data``: the records of all seeds with text, and with OCR-text.
 
     Args:
-        text_encoder: whose tokenizer counts ``tokens per word``.
+        text_encoder: whose tokenizer cuts the texts.
 
     Raises:
         StudyError: no records, records of other users, no item text, or no such tokenizer.
     """
-    return Case(data, score(data, text), score(data, ocr), item_properties(data, subwords_of(text_encoder)))
+    return Case(data, score(data, text), score(data, ocr), item_properties(data, *subwords_of(text_encoder)))
 
 
-def score(data: Dataset, records: Sequence[dict]) -> Users:
-    """NDCG@20 of every test user, averaged over the records (seeds).
+def score(data: Dataset, records: Sequence[dict]) -> Seeds:
+    """NDCG@20 of every record, in the order of their seeds, and test user.
 
     Raises:
         StudyError: there is no record, or one of another number of users.
     """
     if not records:
         raise StudyError(f"{data.name}: no finished trial to compare; run notebooks/02_unimodal.ipynb on it first")
+    records = sorted(records, key=lambda record: record["trial"]["seed"])  # the same on both sides: pairs
     found = [Ranks.unpack(record["ranks"]).ndcg(CUTOFF) for record in records]
     for record, values in zip(records, found, strict=True):
         if len(values) != len(data.test):
@@ -119,7 +130,7 @@ def score(data: Dataset, records: Sequence[dict]) -> Users:
                 f"trial {record.get('key', '?')}: ranks of {len(values)} users, {data.name} has {len(data.test)}; "
                 "give the trials of this data set"
             )
-    return np.mean(found, axis=0)
+    return np.stack(found)
 
 
 def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
@@ -184,7 +195,7 @@ def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
     _some(cases)
     tables = []
     for one in cases:
-        facts = {"text": one.text, "ocr": one.ocr, "gain": one.gain, "target": one.data.test.targets}
+        facts = {"text": one.text.mean(0), "ocr": one.ocr.mean(0), "gain": one.gain, "target": one.data.test.targets}
         for (of, kind), values in zip(RELATED, one.related(), strict=True):
             quartile = 1 + np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)
             own = {"data": one.data.name, "of": of, "property": kind, "quartile": quartile, "mean": values}
@@ -212,13 +223,15 @@ def _interval_over_targets(users: pd.DataFrame) -> tuple[float, float]:
 def by_data_set(cases: Sequence[Case]) -> pd.DataFrame:
     """One row a data set, for 000's own argument, which goes from data set to data set: texts, and gain.
 
-    Columns: ``data``, the mean over items of each of ``PROPERTIES``, ``users``, mean ``gain`` with its 95 % bootstrap
-    interval over users, ``low`` and ``high``. As many points as data sets: a picture, no test.
+    Columns: ``data``, the mean over items of each of ``PROPERTIES``, ``users``, ``seeds`` of text and of OCR-text, mean
+    ``gain`` with its 95 % interval over users and seeds, ``low`` and ``high``. As many points as data sets: a picture,
+    no test.
     """
     _some(cases)
     rows = []
     for one in cases:
-        low, high = bootstrap_interval(one.gain)
-        gain = {"users": len(one.gain), "gain": one.gain.mean(), "low": low, "high": high}
+        found = compare(one.ocr, one.text)
+        seeds = f"{len(one.text)} and {len(one.ocr)}"
+        gain = {"users": len(one.gain), "seeds": seeds, "gain": found.difference, "low": found.low, "high": found.high}
         rows.append({"data": one.data.name} | one.properties[list(PROPERTIES)].mean().to_dict() | gain)
     return pd.DataFrame(rows)

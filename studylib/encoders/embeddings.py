@@ -69,13 +69,14 @@ def _check_table(where, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         raise StudyError(f"{where}: {dtype} of shape {shape}; embeddings are numbers [items, dims], save them as such")
 
 
-def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = print) -> Embeddings:
+def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = print, centre: bool = True) -> Embeddings:
     """The embeddings of ``data`` by the encoder ``name``, from the cache as far as they are there.
 
     Args:
         name: a name of the registry, "features:<file.npy>", or "shuffled:<name>" (rows permuted, fixed seed).
         page: how text is drawn, for encoders that read pages; the default page if None.
         progress: gets one line at a time.
+        centre: take the catalogue's mean off where the registry says so; False to see the rows as they were given.
 
     Raises:
         StudyError: unknown encoder, weights or content missing, or bad features.
@@ -84,10 +85,10 @@ def embed(data: Dataset, name: str, page: Page | None = None, progress: Say = pr
     if name.startswith("features:"):
         return _features(data, name)
     if name.startswith("shuffled:"):
-        return _shuffled(embed(data, name.removeprefix("shuffled:"), page, progress), name)
+        return _shuffled(embed(data, name.removeprefix("shuffled:"), page, progress, centre), name)
     row = encoder(name)
     matrix, provenance = _kept_or_encoded(data, row, page, progress)
-    if row.centred:
+    if row.centred and centre:
         matrix = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
     return Embeddings(name, matrix, provenance)
 

@@ -9,9 +9,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from studylib.encoders import pretrained
+from studylib.encoders.registry import Encoder
 
 BATCH = 8
+LONGEST, CLIP_LONGEST = 512, 77  # tokens, special ones among them
 Rows = Callable[[Sequence[str]], Float[np.ndarray, "items dims"]]
+
+
+def longest(row: Encoder) -> int:
+    """How many tokens of a text the text encoder ``row`` reads, special ones among them; what is longer is cut."""
+    return row.options.get("longest", CLIP_LONGEST if row.backend == "text.clip_text" else LONGEST)
 
 
 def masked_mean(hidden: Float[np.ndarray, "items tokens dims"], real: Bool[np.ndarray, "items tokens"]):
@@ -29,7 +36,7 @@ def unit_rows(matrix: Float[np.ndarray, "items dims"]) -> Float[np.ndarray, "ite
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(1e-12)
 
 
-def token_mean(folder: Path, family: str = "AutoModel", longest: int = 512, dtype: str = "float32") -> Rows:
+def token_mean(folder: Path, family: str = "AutoModel", longest: int = LONGEST, dtype: str = "float32") -> Rows:
     """Masked mean of the last hidden state, texts cut after ``longest`` tokens (LLaMA, Flan-T5)."""
     model = pretrained.load(family, folder, dtype=dtype)
     return _means(model, _tokenizer(folder), longest)
@@ -41,7 +48,7 @@ def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = 256)
     return lambda texts: unit_rows(means(texts))
 
 
-def gguf_token_mean(file: Path, longest: int = 512) -> Rows:
+def gguf_token_mean(file: Path, longest: int = LONGEST) -> Rows:
     """Masked mean of a GGUF language model without its token 0, which attends to nothing and drowns the others."""
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch; errors still raise
         model = pretrained.load("AutoModel", file.parent, gguf_file=file.name)
