@@ -143,6 +143,8 @@ def _code(notebook: Path) -> str:
 def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[str], None] = print) -> None:
     """Write each notebook with these parameters into ``folder``, not run, to be opened; a copy that is there stays.
 
+    One that has nothing to run with them is left out and named.
+
     Raises:
         StudyError: the parameters are wrong, or nothing can be written.
     """
@@ -150,7 +152,13 @@ def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    for notebook, own in [(notebook, ready(notebook, given)) for notebook in notebooks]:
+    takes = {}
+    for notebook in notebooks:
+        try:
+            takes[notebook] = ready(notebook, given)
+        except NothingToDo as nothing:
+            log(f"{notebook.name}: skipped: {nothing}")
+    for notebook, own in takes.items():
         copy = folder / notebook.name
         if copy.exists():
             log(f"{copy}: kept as it is; remove it for a new one")

@@ -199,6 +199,8 @@ def test_a_notebook_without_rows_is_skipped_and_named(folders, capsys):
     states = {line.split()[0]: line.split()[2] for line in said.splitlines() if line.startswith(("03_", "other "))
               and "planted" in line and ":" not in line}  # fmt: skip
     assert states == {"03_early_fusion": "skipped", "other": "done"}
+    assert main(["run", needy, str(folders / "other.ipynb"), str(params), "--copies", str(folders / "lab")]) == 0
+    assert [file.name for file in (folders / "lab").iterdir()] == ["other.ipynb"]
 
 
 def test_the_same_codes_in_the_other_order():
