@@ -190,7 +190,8 @@ def test_a_notebook_without_rows_is_skipped_and_named(folders, capsys):
     """As `study run notebooks/*.ipynb params/*.yaml` meets it; the others run."""
     params = folders / "p.yaml"
     params.write_text("early: []\nbudget: smoke\n")
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")], metadata=kernel)
     nbformat.write(book, folders / "other.ipynb")
     needy = str(paths.ROOT / "notebooks" / "03_early_fusion.ipynb")
     assert main(["run", needy, str(folders / "other.ipynb"), str(params)]) == 0
