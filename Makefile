@@ -18,7 +18,8 @@ figures: install
 	$(BIN)/study run $(filter-out %/01_datasets.ipynb,$(NOTEBOOKS)) params/planted.yaml -p train false
 	$(BIN)/study run $(filter-out %/00_tour.ipynb %/01_datasets.ipynb %/14_claims.ipynb,$(NOTEBOOKS)) params/scientific.yaml \
 	  -p train false
-	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/11_generator.ipynb params/instruments.yaml -p train false
+	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/04_late_fusion.ipynb notebooks/07_modality_overlap.ipynb \
+	  notebooks/11_generator.ipynb params/instruments.yaml -p train false
 
 # The papers' claims against the finished trials, into results/claims; they and the expected numbers into the README.
 ledger: install

@@ -13,6 +13,7 @@ from studylib.errors import StudyError
 class Choice:
     """One row: ``tokenizer``, ``generator`` and ``page`` are the settings that differ from the notebook's own.
 
+    ``text_first``: of fused modalities the text leads, in place of the image.
     ``aligned``: the generator first learns to translate between modalities, as the notebook's ``alignment`` says.
     ``against``: the row that it is compared with, if that is there, in place of the table's reference.
     ``names``: what parameters call the row; ``choices`` fills it in, and a row of two choices has both.
@@ -22,6 +23,7 @@ class Choice:
     tokenizer: dict = field(default_factory=dict)
     generator: dict = field(default_factory=dict)
     fusion: str = "none"
+    text_first: bool = False
     aligned: bool = False
     page: dict = field(default_factory=dict)
     against: str = ""
@@ -31,6 +33,7 @@ class Choice:
 AS_IT_IS = Choice("as it is")
 
 _LETTER = {"name": "letter", "alignment": 1.0, "batch": 64}
+_RANKING = {"temperature": 0.7}  # LETTER's ranking-guided generation loss: any temperature below 1
 
 _NORMALISED = {"normalise_residuals": True}  # 002, section 4: "to prevent collapse"
 
@@ -43,12 +46,18 @@ TOKENIZERS = {
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
     # On a small catalogue 25 passes are a hundred steps, and end where k-means began.
     "rq-vae:long": Choice("RQ-VAE, six times as long, wider", {"name": "rq-vae", "iterations": 150, "latent": 128}),
+    # LETTER's tokenizer alone, at its own weights: the generator's loss is not ranking-guided (its temperature is 1).
     "letter": Choice("LETTER", {"name": "letter"}),
-    # LETTER's weights are for many more steps than a small catalogue takes: see studylib/tokenizers/letter.py.
-    "letter:strong": Choice("LETTER, 50 times the alignment", _LETTER),
-    "letter:no-alignment": Choice("LETTER without alignment", _LETTER | {"alignment": 0.0}),
-    "letter:no-diversity": Choice("LETTER, strong, without diversity", _LETTER | {"diversity": 0.0}),
-    "letter:ranking": Choice("LETTER, strong, ranking-guided loss", _LETTER, {"temperature": 0.7}),
+    # These weights are for many more steps than a small catalogue takes (see studylib/tokenizers/letter.py), so LETTER
+    # whole, and what it is without each of its parts, have 50 times the alignment.
+    "letter:ranking": Choice("LETTER, alignment × 50", _LETTER, _RANKING),
+    "letter:strong": Choice("LETTER, alignment × 50, no ranking loss", _LETTER, against="letter:ranking"),
+    "letter:no-alignment": Choice(
+        "LETTER, no alignment", _LETTER | {"alignment": 0.0}, _RANKING, against="letter:ranking"
+    ),
+    "letter:no-diversity": Choice(
+        "LETTER, alignment × 50, no diversity", _LETTER | {"diversity": 0.0}, _RANKING, against="letter:ranking"
+    ),
     "cost": Choice("CoST-style", {"name": "cost"}),
     "balanced-kmeans": Choice("residual k-means, balanced", {"name": "balanced-kmeans"}),
     "opq": Choice("OPQ (codes without order)", {"name": "opq"}),
@@ -95,12 +104,14 @@ EARLY = {
     "mean": Choice("mean", fusion="mean"),
     "concatenation": Choice("concatenation", fusion="concatenation"),
     "letter": Choice("gate, LETTER", {"name": "letter"}, fusion="gate"),
-    "letter:strong": Choice("gate, LETTER, 50 times the alignment", _LETTER, fusion="gate"),
+    "letter:ranking": Choice("gate, LETTER, alignment × 50", _LETTER, _RANKING, fusion="gate"),
+    "letter:strong": Choice("gate, LETTER, alignment × 50, no ranking loss", _LETTER, fusion="gate"),
 }
 
-# 000, section 2.3.2: A, B, C; the last two are C's halves, as in 004's Figure 5.
+# 000, section 2.3.2: A, B, C, the image first; the last two are C's halves, as in 004's Figure 5.
 LATE = {
     "A": Choice("A concatenated", fusion="late"),
+    "A:text-first": Choice("A concatenated, text first", fusion="late", text_first=True),  # the study's own row
     "B": Choice("B interleaved", fusion="interleaved"),
     "C": Choice("C delimited and aligned", fusion="delimited", aligned=True),
     "delimited": Choice("delimited only", fusion="delimited"),

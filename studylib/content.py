@@ -65,6 +65,12 @@ def of(trial: Trial, data: Dataset) -> Content:
     return Content(ids, _together([_provenance(part) for part in found], trial), facts)
 
 
+def constant_errors(trial: Trial, data: Dataset) -> list[float]:
+    """What a constant guess leaves of each modality of an early-fused trial: its ``read_back_error`` should be less."""
+    found = [embed(data, name, trial.page, print).matrix for name in trial.modalities]
+    return early.constant_errors([tokenizers.projected(matrix, trial.tokenizer) for matrix in found])
+
+
 def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSettings) -> Content:
     if name.startswith("index:"):
         return Content(SemanticIds.load(index_file(data, name), data.n_items))

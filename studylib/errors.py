@@ -9,3 +9,7 @@ class StudyError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))
+
+
+class NothingToDo(StudyError):
+    """A notebook has no row to run with these parameters: where many run on many data sets it is skipped and named."""

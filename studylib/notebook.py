@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studylib import tables, trials
+from studylib import papers, tables, trials
 from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
 from studylib.data.planted import knobs_of
-from studylib.errors import StudyError
+from studylib.errors import NothingToDo, StudyError
 from studylib.files import read_yaml, shown
 from studylib.methods import METHODS, method
 from studylib.settings import Settings, checked
@@ -149,12 +149,25 @@ class Parameters(Settings):
         ]
 
     def fused(self, table: str) -> dict[str, list[Trial]]:
-        """The rows of each text with the image, by each choice of a table of fusions (image codes come first)."""
+        """The rows of each text with the image, by each choice of a table of fusions."""
         return {
-            fused_label(method(text).label, choice.label): self.content(f"{self.image}+{text}", choice)
+            fused_label(method(text).label, choice.label): self.content(self._together(text, choice), choice)
             for choice in choices(table, getattr(self, table)).values()
             for text in self.texts
         }
+
+    def _together(self, text: str, choice: Choice) -> str:
+        """The features of a text fused with the image, in the order in which their codes are written."""
+        return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
+
+    def need(self, table: str) -> None:
+        """Refuse to go on without a row of ``table``; a notebook that says so is not started without one.
+
+        Raises:
+            NothingToDo: the list is empty.
+        """
+        if not getattr(self, table):
+            raise NothingToDo(f"{table} is empty, so there is nothing to compare here; name at least one row")
 
     def labels(self, table: str) -> tuple[list[str], list[str], str]:
         """What the texts, the choices of a table of fusions, and the image are called."""
@@ -181,12 +194,38 @@ class Parameters(Settings):
         """The rows of each text and of the image by themselves."""
         return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
 
+    def beside_paper(self, table: str) -> dict[str, float]:
+        """000's Recall@10 of rows of ``alone()`` and ``fused(table)``, as far as it prints them (OCR-text if fused)."""
+        single, fused = papers.TABLE_2.get(self.data, {}), papers.FUSED.get(self.data, {})
+        found = {
+            method(text).label: single[method(text).paper]["recall@10"]
+            for text in self.texts
+            if method(text).paper in single
+        }
+        for name, choice in choices(table, getattr(self, table)).items():
+            for text in self.texts:
+                if name in fused and method(text).kind == "ocr":
+                    found[fused_label(method(text).label, choice.label)] = fused[name]
+        return found
+
     def fused_by_shape(self) -> dict[str, list[Trial]]:
-        """The first text with the image, fused by the last of ``late``, in each of ``fused_shapes`` (004, Figure 6)."""
+        """The first text with the image, fused by the last of ``late``, in each of ``fused_shapes`` (004, Figure 6).
+
+        Raises:
+            StudyError: ready IDs, which every shape would leave as they are.
+        """
+        ready = [name for name in (self.texts[0], self.image) if name.startswith("index:")]
+        if self.fused_shapes and ready:
+            raise StudyError(
+                f"fused_shapes: {ready[0]} are ready Semantic IDs, which have the shape that they have, so all shapes "
+                "would be one trial; write fused_shapes: [], or name encoders"
+            )
+        if not self.fused_shapes:
+            return {}
         fused = [*choices("late", self.late).values()][-1]
         return {
             f"{fused.label}, {shape.label}": self.content(
-                f"{self.image}+{self.texts[0]}",
+                self._together(self.texts[0], fused),
                 replace(fused, tokenizer=shape.tokenizer, names=fused.names + shape.names),
             )
             for shape in choices("shapes", self.fused_shapes).values()

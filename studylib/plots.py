@@ -199,6 +199,22 @@ def by_strategy(
     return axis
 
 
+def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str, float], title: str) -> Figure:
+    """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
+    figure, axes = plt.subplots(1, len(means), figsize=(3.2 + 0.95 * len(means), 3.2), sharey=True, squeeze=False)
+    for axis, strategy in zip(axes[0], means.index, strict=True):
+        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], axis, lines)
+        axis.set(xlim=(-0.6, 0.6), xticks=[])
+        axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
+        if axis is not axes[0, -1]:
+            axis.get_legend().remove()
+        if axis is not axes[0, 0]:
+            axis.set_ylabel("")
+    axes[0, 0].set_ylabel(f"test Recall@10\n(bars: {_spread(spreads)})")
+    figure.suptitle(title)
+    return figure
+
+
 def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
     """Relative changes in % with their intervals, one line a pair, from ``tables.changes``; the paper's as diamonds."""
     pairs = list(table["pair"].unique())
@@ -367,23 +383,35 @@ def joint_projection(points: pd.DataFrame, axis: Axes, lines: int, roles: dict[s
 def agreement(pairs: pd.DataFrame, title: str) -> Figure:
     """A triangle of AMI between the first codes of two rows each; columns ``first``, ``second``, ``ami``.
 
-    Names stand at the rows with numbers, the numbers alone at the columns.
+    Names stand at the rows with numbers, the numbers alone at the columns. A row against itself, which is two seeds of
+    it, stands on the diagonal.
     """
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    square = pairs.pivot(index="second", columns="first", values="ami").reindex(names, columns=names[:-1])
-    side = 0.42 * len(names)
+    across = names if (pairs["first"] == pairs["second"]).any() else names[:-1]
+    square = pairs.pivot(index="second", columns="first", values="ami").reindex(names, columns=across)
+    side = 0.42 * max(len(names), 4)  # two rows alone would leave no room for title and scale
     figure, axis = plt.subplots(figsize=(side + 3, side + 0.6))
     seaborn.heatmap(
         square.astype(float), ax=axis, annot=True, fmt=".2f", cmap="Greys", vmin=0, vmax=1, square=True, linewidths=0.5,
         annot_kws={"size": 8}, cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.9},
     )  # fmt: skip
-    axis.set(xlabel="", ylabel="", title=title)
-    axis.set_xticks(axis.get_xticks(), range(1, len(names)), rotation=0)
+    axis.set(xlabel="", ylabel="", title=title if len(names) > 3 else title.replace(" ", "\n", 2))
+    axis.set_xticks(axis.get_xticks(), range(1, len(across) + 1), rotation=0)
     wrapped = [name.replace(", ", ",\n", 1) for name in names]
     numbered = [f"{name}  {number}" for number, name in enumerate(wrapped, 1)]
     axis.set_yticks(axis.get_yticks(), numbered, rotation=0)
     axis.grid(visible=False)
     return figure
+
+
+def over_knob(table: pd.DataFrame, axis: Axes) -> Axes:
+    """AMI with its interval over a planted knob, and that of permuted items; columns as in ``overlap.code_overlap``."""
+    spread = np.clip([table["ami"] - table["low"], table["high"] - table["ami"]], 0, None)
+    axis.errorbar(table["knob"], table["ami"], yerr=spread, fmt="o-", capsize=3, label="AMI, 95 % over items")
+    axis.plot(table["knob"], table["ami shuffled"], "x--", color="#777777", label="items permuted")
+    axis.set(xlabel="share of products whose text and picture agree", ylabel="AMI")
+    axis.legend()
+    return axis
 
 
 def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:

@@ -228,8 +228,8 @@ def fusion_pairs(
     groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
     metric: str = "recall@10",
 ) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
-    """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, and each
-    later strategy against the first."""
+    """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, each later
+    strategy against the first, and the best fused row against item-kNN, where that is among the groups."""
     pairs = {}
     for strategy in strategies:
         for text in texts[1:]:
@@ -244,23 +244,27 @@ def fusion_pairs(
         first, *later = (fused_label(text, strategy) for strategy in strategies)
         for name, strategy in zip(later, strategies[1:], strict=True):
             pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
+    if (knn := method("none", "item-knn").label) in groups:
+        rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
+        best = max(rows, key=lambda row: per_user(groups[row], metric).mean())
+        pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
     return pairs
 
 
 def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
     """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
 
-    The image comes first in a fused row's features, as ``notebook.Parameters.fused`` has it.
+    ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written.
     """
     rows = []
     for name, group in groups.items():
         if all("ranks_parts" in record for record in group):
+            row = {"method": name}
             modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
-            parts = {
-                label: np.mean([Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group])
-                for label, part in zip(("image codes", "text codes"), modalities, strict=True)
-            }
-            rows.append({"method": name, **parts, "whole ID": per_user(group, f"recall@{k}").mean()})
+            for place, part in zip(("first", "second"), modalities, strict=True):
+                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
+                row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
+            rows.append(row | {"whole ID": per_user(group, f"recall@{k}").mean()})
     return pd.DataFrame(rows)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -13,14 +14,14 @@ from uuid import uuid4
 from studylib import paths, trials
 from studylib.data.registry import find
 from studylib.engines import check_name
-from studylib.errors import StudyError
+from studylib.errors import NothingToDo, StudyError
 from studylib.files import check_regular, check_writable, write_bytes
 from studylib.notebook import check
 
 
 @dataclass(frozen=True)
 class Ran:
-    """One notebook on one data set: how long it took, what became of its trials, and why it failed if it did."""
+    """One notebook on one data set: how long it took, what became of its trials, and why it failed or was skipped."""
 
     notebook: str
     data: str
@@ -29,6 +30,14 @@ class Ran:
     reused: int = 0
     failed: int = 0
     error: str = ""
+    skipped: str = ""
+
+    @property
+    def state(self) -> str:
+        return "failed" if self.error else "skipped" if self.skipped else "done"
+
+
+NEEDS = re.compile(r'parameters\.need\("(\w+)"\)')  # lists that a notebook says it cannot do without
 
 
 def execute_all(
@@ -36,16 +45,26 @@ def execute_all(
 ) -> list[Ran]:
     """Every notebook with every set of parameters; one that fails does not keep the others from running.
 
+    One that has no row to run with some parameters (there are data sets without texts to embed) is skipped and named.
+
     Raises:
         StudyError: a notebook is missing or parameters are wrong, before the first kernel starts.
     """
-    for given in givens:
+    skipped = {}
+    for number, given in enumerate(givens):
         for file in notebooks:
-            ready(file, given)
+            try:
+                ready(file, given)
+            except NothingToDo as nothing:
+                skipped[number, file] = str(nothing)
     rows = []
-    for given in givens:
+    for number, given in enumerate(givens):
         data = Path(check(given, "parameters").data).name
         for file in notebooks:
+            if (number, file) in skipped:
+                log(f"{file.name} on {data}: skipped: {skipped[number, file]}")
+                rows.append(Ran(file.stem, data, 0.0, skipped=skipped[number, file]))
+                continue
             started, error = time.monotonic(), ""
             with tempfile.TemporaryDirectory() as folder:
                 tally = Path(folder) / "tally.jsonl"
@@ -70,8 +89,7 @@ def summary(rows: Sequence[Ran]) -> str:
 
     return tabulate(
         [
-            (row.notebook, row.data, "failed" if row.error else "done", f"{row.seconds:.0f} s", row.trained, row.reused,
-             row.failed)
+            (row.notebook, row.data, row.state, f"{row.seconds:.0f} s", row.trained, row.reused, row.failed)
             for row in rows
         ],
         headers=("notebook", "data", "state", "time", "trials trained", "reused", "failed"),
@@ -83,6 +101,7 @@ def ready(notebook: Path, given: dict) -> dict:
 
     Raises:
         StudyError: no such notebook, or wrong parameters.
+        NothingToDo: a list of rows is empty that the notebook needs.
     """
     import papermill
 
@@ -94,7 +113,11 @@ def ready(notebook: Path, given: dict) -> dict:
         raise StudyError(
             f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
         ) from None
+    for table in NEEDS.findall(_code(notebook)):
+        parameters_checked.need(table)
     if "seeds" in takes:  # it runs trials
+        if "fused_shapes" in takes:
+            parameters_checked.fused_by_shape()
         if "features" in takes:
             parameters_checked.trials()
         if "texts" in takes and "reference" in takes:
@@ -114,8 +137,15 @@ def ready(notebook: Path, given: dict) -> dict:
     return {name: value for name, value in given.items() if name in takes}
 
 
+def _code(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
 def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[str], None] = print) -> None:
     """Write each notebook with these parameters into ``folder``, not run, to be opened; a copy that is there stays.
+
+    One that has nothing to run with them is left out and named.
 
     Raises:
         StudyError: the parameters are wrong, or nothing can be written.
@@ -124,7 +154,13 @@ def copies(notebooks: Sequence[Path], given: dict, folder: Path, log: Callable[[
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    for notebook, own in [(notebook, ready(notebook, given)) for notebook in notebooks]:
+    takes = {}
+    for notebook in notebooks:
+        try:
+            takes[notebook] = ready(notebook, given)
+        except NothingToDo as nothing:
+            log(f"{notebook.name}: skipped: {nothing}")
+    for notebook, own in takes.items():
         copy = folder / notebook.name
         if copy.exists():
             log(f"{copy}: kept as it is; remove it for a new one")

@@ -75,6 +75,13 @@ def test_a_trained_gate_reads_both_modalities_back_better_than_chance():
     assert facts["read_back_error"] < 0.5 * np.mean(means)
 
 
+def test_a_constant_leaves_less_of_vectors_that_point_one_way():
+    together = project(RNG.standard_normal((300, 8)) + 4, 8)
+    left = early.constant_errors([X, together])
+    assert left[0] == pytest.approx(1 - np.linalg.norm(X.mean(0)) ** 2, abs=1e-5)
+    assert left[1] < 0.2 < 0.9 < left[0]
+
+
 @pytest.mark.parametrize(
     ("modalities", "how", "complaint"),
     [
@@ -233,7 +240,12 @@ def test_parts_are_named_by_the_features_order_and_not_by_the_alphabet():
     parts = {"index:index_lemb": missed.pack(), "index:index_vitemb": hit.pack()}
     record = {"trial": {"features": "index:index_vitemb+index:index_lemb"}, "ranks": missed.pack(), "key": "x"}
     row = tables.part_hits({"fused": [record | {"ranks_parts": parts}]}).iloc[0]
-    assert (row["image codes"], row["text codes"]) == (1, 0)
+    assert (row["first right"], row["second right"]) == (1, 0)
+    assert (row["first"], row["second"]) == ("CLIP image (published IDs)", "LLaMA text (published IDs, colliding)")
+    turned = {"trial": {"features": "index:index_lemb+index:index_vitemb"}, "ranks": missed.pack(), "key": "y"}
+    row = tables.part_hits({"fused": [turned | {"ranks_parts": parts}]}).iloc[0]
+    assert (row["first right"], row["second right"]) == (0, 1)
+    assert row["first"] == "LLaMA text (published IDs, colliding)"
 
 
 def test_ready_indexes_that_collide_can_be_left_so_when_fused():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from studylib import notebook, paths, unattended
-from studylib.ablations import choices
+from studylib.ablations import choices, references
 from studylib.cli import main
 from studylib.errors import StudyError
 
@@ -60,6 +60,12 @@ def test_params_files_are_valid(file):
     given = notebook.read_parameters(file)
     trials = notebook.check(given, str(file)).trials()
     assert len({trial.model_dump_json() for trial in trials}) == len(trials)
+    parameters = notebook.check(given, str(file))
+    fused = [parameters.fused("early"), parameters.fused("late"), parameters.fused_by_shape()]
+    for rows in (parameters.alone(), *fused):
+        wanted = [trial.model_dump_json() for row in rows.values() for trial in row]
+        assert all(rows.values())
+        assert len(set(wanted)) == len(wanted)
     assert given["reference"] in given["features"] if "reference" in given else True
 
 
@@ -166,6 +172,13 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
         ("08_modality_values", {"knobs": ["planted:crossed=5"]}, "items must be a multiple of 125"),
         ("08_modality_values", {"knobs": ["planted:text=0.1,text=0.2"]}, "text is given twice"),
         ("12_mscgrec", {"mscgrec": []}, "setting 'mscgrec'"),
+        ("03_early_fusion", {"early": []}, "early is empty, so there is nothing to compare"),
+        ("04_late_fusion", {"late": []}, "late is empty, so there is nothing to compare"),
+        (
+            "04_late_fusion",
+            {"texts": ["index:a"], "image": "index:b", "reference": "index:a", "fused_shapes": ["3x256", "2x256"]},
+            "fused_shapes: index:a are ready Semantic IDs.*write fused_shapes: \\[\\]",
+        ),
     ],
 )
 def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complaint, tmp_path):
@@ -191,6 +204,59 @@ def test_a_data_set_that_is_left_out_need_not_be_there(folders):
     assert unattended.ready(NOTEBOOKS[0].with_stem("06b_why_it_helps"), given) == given
     with pytest.raises(StudyError, match="nowhere"):
         unattended.ready(NOTEBOOKS[0].with_stem("01_datasets"), given)
+
+
+def test_a_notebook_without_rows_is_skipped_and_named(folders, capsys):
+    """As `study run notebooks/*.ipynb params/*.yaml` meets it; the others run."""
+    params = folders / "p.yaml"
+    params.write_text("early: []\nbudget: smoke\n")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")], metadata=kernel)
+    nbformat.write(book, folders / "other.ipynb")
+    needy = str(paths.ROOT / "notebooks" / "03_early_fusion.ipynb")
+    assert main(["run", needy, str(folders / "other.ipynb"), str(params)]) == 0
+    said = capsys.readouterr().out
+    assert "03_early_fusion.ipynb on planted: skipped: early is empty" in said
+    states = {line.split()[0]: line.split()[2] for line in said.splitlines() if line.startswith(("03_", "other "))
+              and "planted" in line and ":" not in line}  # fmt: skip
+    assert states == {"03_early_fusion": "skipped", "other": "done"}
+    assert main(["run", needy, str(folders / "other.ipynb"), str(params), "--copies", str(folders / "lab")]) == 0
+    assert [file.name for file in (folders / "lab").iterdir()] == ["other.ipynb"]
+
+
+def test_the_same_codes_in_the_other_order():
+    found = notebook.check({"late": ["A", "A:text-first", "C"], "texts": ["minilm"], "seeds": 1}, "x")
+    features = {row: trials[0].features for row, trials in found.fused("late").items()}
+    assert features == {
+        "MiniLM-L6 + image, A concatenated": "efficientnet-lite0+minilm",
+        "MiniLM-L6 + image, A concatenated, text first": "minilm+efficientnet-lite0",
+        "MiniLM-L6 + image, C delimited and aligned": "efficientnet-lite0+minilm",
+    }
+    shaped = notebook.check({"late": ["A:text-first"], "fused_shapes": ["2x32"], "seeds": 1}, "x").fused_by_shape()
+    assert [trials[0].features for trials in shaped.values()] == ["minilm+efficientnet-lite0"]
+
+
+def test_papers_numbers_stand_beside_the_rows_that_they_are_of():
+    found = notebook.check({"data": "Scientific", "early": ["gate", "mean"], "late": ["A", "C"]}, "x")
+    single = {"MiniLM-L6": 0.0795, "PP-OCRv6": 0.0840}
+    assert found.beside_paper("early") == single | {"PP-OCRv6 + image, gate": 0.0829}
+    assert found.beside_paper("late") == single | {"PP-OCRv6 + image, C delimited and aligned": 0.0840}
+    assert notebook.check({"data": "planted"}, "x").beside_paper("late") == {}
+
+
+def test_parts_of_letter_stand_against_letter():
+    names = ("residual-kmeans", "letter:ranking", "letter:strong", "letter:no-alignment", "letter:no-diversity")
+    rows = choices("tokenizers", names)
+    whole = rows["letter:ranking"]
+    assert set(references(rows).values()) == {whole.label}
+    assert len(references(rows)) == 3
+    for name, lacking in (("letter:no-alignment", "alignment"), ("letter:no-diversity", "diversity")):
+        row = rows[name]
+        assert row.generator == whole.generator
+        assert row.tokenizer | {lacking: 0.0} == whole.tokenizer | {lacking: 0.0} == row.tokenizer
+    assert rows["letter:strong"].tokenizer == whole.tokenizer
+    assert whole.generator["temperature"] < 1
+    assert rows["letter:strong"].generator == {}
 
 
 def test_the_parameters_cell_can_be_run_again_by_hand():

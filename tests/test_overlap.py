@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
-from studylib.analysis.overlap import ami, ami_interval, closer, code_overlap, identical_hits, nmi, prefixes
+from studylib.analysis.overlap import (
+    ami,
+    ami_interval,
+    closer,
+    code_overlap,
+    identical_hits,
+    nmi,
+    overlap_of_seeds,
+    prefixes,
+)
 from studylib.config import TokenizerSettings
+from studylib.data import load
 from studylib.data.planted import Knobs, generate
+from studylib.encoders import embed
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 from studylib.semantic_ids import SemanticIds
@@ -55,6 +66,40 @@ def test_every_prefix_length_is_a_row():
     assert table.loc[2, "distinct a"] == len(np.unique(a @ [10, 1]))
     assert table.loc[1, "low"] < table.loc[1, "ami"] < table.loc[1, "high"]
     assert table.loc[2, ["low", "high"]].isna().all()
+
+
+def test_a_level_alone_is_not_its_prefix():
+    """Second codes that agree only where first codes do: prefixes agree, the levels by themselves do not."""
+    rng = np.random.default_rng(8)
+    first, fine = rng.integers(0, 4, 400), rng.integers(0, 4, 400)
+    names = np.stack([rng.permutation(4) for _ in range(4)])  # each first code numbers its second codes anew
+    a, b = np.stack([first, fine], 1), np.stack([first, names[first, fine]], 1)
+    table = code_overlap(a, b, resamples=0)
+    assert table.loc[2, "ami"] == pytest.approx(1)
+    assert table.loc[2, "ami of the level"] == pytest.approx(ami(a[:, 1], b[:, 1]))
+    assert table.loc[2, "ami of the level"] < 0.5
+    assert table.loc[1, "ami of the level"] == table.loc[1, "ami"]
+    assert table["low"].isna().all()
+
+
+def test_overlap_is_the_mean_over_pairs_of_seeds():
+    rng = np.random.default_rng(9)
+    seeds = [[codes[:, None] for codes in noisy(rng, 300)] for _ in range(2)]
+    a, b = [[pair[side] for pair in seeds] for side in (0, 1)]
+    found = overlap_of_seeds(a, b, resamples=20)
+    assert found.loc[1, "pairs"] == 2
+    assert found.loc[1, "ami"] == pytest.approx(np.mean([ami(a[i][:, 0], b[1 - i][:, 0]) for i in (0, 1)]))
+    assert found.loc[1, "low"] < found.loc[1, "ami"] < found.loc[1, "high"]
+    assert overlap_of_seeds(a, b[:1], resamples=0).loc[1, "pairs"] == 1
+
+
+def test_the_ceiling_is_one_seed_against_another():
+    rng = np.random.default_rng(10)
+    one, other = (codes[:, None] for codes in noisy(rng, 300))
+    found = overlap_of_seeds([one, other], resamples=0)
+    assert (found.loc[1, "pairs"], found.loc[1, "ami"]) == (1, pytest.approx(ami(one[:, 0], other[:, 0])))
+    with pytest.raises(StudyError, match="nothing to compare them with"):
+        overlap_of_seeds([one, one.copy()])  # ready IDs, the same with every seed
 
 
 def test_shuffled_rows_share_nothing():
@@ -115,14 +160,17 @@ def test_a_fused_id_is_closer_to_what_it_is_made_of():
     rng = np.random.default_rng(4)
     first, second, neither = (rng.integers(0, 8, (400, 1)) for _ in range(3))
     fused = np.where(rng.random((400, 1)) < 0.75, first, second)
-    found = closer(fused, first, second, resamples=40)
+    found = closer([fused], [first], [second], resamples=40)
     assert found["with first"] == pytest.approx(ami(fused[:, 0], first[:, 0]))
     assert found["difference"] == pytest.approx(found["with first"] - found["with second"])
     assert 0 < found["low"] < found["difference"] < found["high"]
-    other_way = closer(fused, second, first, resamples=40)
+    other_way = closer([fused], [second], [first], resamples=40)
     assert other_way["high"] < 0
-    even = closer(neither, first, second, resamples=40)
+    even = closer([neither], [first], [second], resamples=40)
     assert even["low"] < 0 < even["high"]
+    both = closer([fused, neither], [first, first], [second, second], resamples=5)
+    assert both["seeds"] == 2
+    assert both["difference"] == pytest.approx((found["difference"] + even["difference"]) / 2)
 
 
 def test_other_items_are_refused():
@@ -216,4 +264,17 @@ def test_agreement_follows_the_planted_knob():
     assert values == sorted(values)
     assert abs(values[0]) < 0.05
     assert values[-1] > 0.9
+    assert all(one["high"] < other["low"] for one, other in pairwise(found))
+
+
+def test_agreement_follows_the_knob_through_real_encoders(folders):
+    """As above, with MiniLM reading the texts and EfficientNet the pictures: less agreement than planted, but more of
+    it with every step of the knob, and none where there is none."""
+    found = []
+    for correlation in (0.0, 0.5, 1.0):
+        data = load(f"planted:users=10,items=96,correlation={correlation}")
+        x = [embed(data, name).matrix for name in ("minilm", "efficientnet-lite0")]
+        codes = [fit(matrix, TokenizerSettings(codes=12, levels=1, collisions="none"), 0) for matrix in x]
+        found.append(code_overlap(*codes, resamples=40).loc[1])
+    assert found[0]["low"] < 0.05
     assert all(one["high"] < other["low"] for one, other in pairwise(found))

@@ -2,7 +2,9 @@
 
 ``mean`` and ``concatenation`` have nothing to learn. ``gate`` is 000's Eqs. 4-6; the paper does not say what its gate
 is trained for. Here it is trained so that both modalities can be read back from the fused vector by one linear map
-each, which favours neither and needs no interaction.
+each, which needs no interaction. It favours the modality whose vectors differ more: the loss adds squared errors, and a
+constant guess (``constant_errors``) already has little error where all vectors point much the same way. On Scientific
+it leaves 0.81 of MiniLM and 0.41 of CLIP's pictures, so the gate gives the text more room. Read a gate beside the mean.
 """
 
 from collections.abc import Sequence
@@ -49,6 +51,15 @@ def fuse(
         row = int(np.flatnonzero(length == 0)[0])
         raise StudyError(f"fusion {how}: the modalities of item {row} cancel each other; take concatenation")
     return (fused / length).astype(np.float32), facts
+
+
+def constant_errors(modalities: Sequence[Float[np.ndarray, "items dims"]]) -> list[float]:
+    """Of each modality, the mean squared distance of its unit vectors to their own mean: what the best constant leaves.
+
+    >>> constant_errors([np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])])
+    [0.5, 0.0]
+    """
+    return [float(np.square(modality - modality.mean(axis=0)).sum(axis=1).mean()) for modality in modalities]
 
 
 class Gate(nn.Module):
