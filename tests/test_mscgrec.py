@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from studylib import training
+from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings
+from studylib.data import planted
+from studylib.data.planted import Knobs
 from studylib.decoding import TensorTree, beam_search, score_all
 from studylib.errors import StudyError
 from studylib.evaluation import padded
@@ -243,6 +246,13 @@ def test_histories_are_read_with_more_levels_than_are_written():
     value.backward()
     assert torch.isfinite(value)
     assert model.masks.weight.grad.abs().sum() > 0
+
+
+def test_the_bench_measures_the_tree_on_stacked_histories_too():
+    data = planted.generate(Knobs(users=30, items=40))[0]
+    found = generator_bench.tree(data, generator_bench.random_ids(data.n_items), seconds=1)
+    assert found["stacked_ratio"] == pytest.approx(found["stacked_level"] / found["stacked_tree"], rel=0.1)
+    assert found["stacked_level"] < found["level"]  # three times the levels are read
 
 
 def test_the_output_table_is_not_bound_to_the_input():
