@@ -90,7 +90,6 @@ def test_shares_of_the_ideal_reader_follow_the_knobs():
         assert rows.loc[list("tih")].tolist() == pytest.approx(sought.tolist(), abs=0.12)
 
 
-@pytest.mark.xdist_group("live")
 def test_a_small_training_finds_what_was_planted(folders):
     """Trained now, a minute at most: masks that hide nothing, or a payout under the wrong name, fail here."""
     name = "planted:crossed=4,items=64,users=700,text=0.6,image=0.25,collaborative=0.1"
