@@ -37,7 +37,8 @@ smoke: install
 	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]' \
 	  -p baselines '{item-knn: {}, sasrec: {epochs: 2}}' -p early '[gate]' -p late '[A]' \
 	  -p tokenizers '[residual-kmeans, rq-vae]' -p generators '[base, free]' -p resized '[ppocr-v6]' \
-	  -p pages '["1024", "256"]' -p readers '[ppocr-v6, pixels]' -p mscgrec '[full, masked]' -p knobs '[]'
+	  -p pages '["1024", "256"]' -p readers '[ppocr-v6, pixels]' -p mscgrec '[full, masked]' -p knobs '[]' \
+	  -p stacked_generator '{}'
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

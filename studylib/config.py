@@ -91,7 +91,8 @@ class TigerSettings(Settings):
     user_tokens: int = later(0, ge=0, le=10**6)
     alignment: int = later(0, ge=0, le=10**9)  # steps of translation between modalities before training (000, Eq. 11)
     alignment_lr: float = later(1e-4, gt=0, le=10)  # 000, section 4.1.2: 2,000 steps at 1e-4
-    positions: Literal["t5", "two-part"] = later("t5")  # two-part: across items and within one (001, section 3.3)
+    # Two-part: across items and within one (001, section 3.3); past: none of its bins for items ahead (one pass).
+    positions: Literal["t5", "two-part", "two-part-past"] = later("t5")
     cross_positions: Literal["none", "items"] = later("none")  # the decoder's bias by how many items back
     temperature: float = later(1.0, gt=0, le=100)  # of the softmax in the loss: LETTER's ranking-guided one is below 1
     masking: float = later(0.0, ge=0, le=1)  # share of a history's items that lose one modality in training (001: 0.75)
@@ -112,6 +113,9 @@ class TigerSettings(Settings):
             raise ValueError("d_head must be even: a decoder-only generator turns pairs of numbers by their position")
         if self.alignment and self.positions != "t5":
             raise ValueError("alignment translates with T5's positions: leave out two-part positions, or alignment")
+        if self.positions == "two-part-past" and self.training != "one-pass":
+            raise ValueError("two-part-past has no positions for items ahead, which sliding windows see: set positions "
+                             "to two-part, or training to one-pass")  # fmt: skip
         return self
 
 
@@ -247,6 +251,13 @@ class Trial(Settings):
             raise ValueError("alignment translates between modalities: choose late fusion, or set it to 0")
         if getattr(self.generator, "masking", 0) and self.fusion not in ("stacked", "late"):
             raise ValueError("masking takes modalities away: choose stacked or late fusion, or set it to 0")
+        if getattr(self.generator, "masking", 0) and self.late and self.tokenizer.collisions == "dedup":
+            # That level belongs to no modality, so it is never masked, and says which item it is.
+            raise ValueError("masking cannot hide the level that numbers colliding items in late fusion: set "
+                             "collisions to none, or choose stacked fusion")  # fmt: skip
+        if self.fusion == "stacked" and getattr(self.generator, "architecture", "") == "decoder-only":
+            raise ValueError("a decoder-only generator writes all that it reads, stacked fusion one modality: set "
+                             "architecture to encoder-decoder, or choose late fusion")  # fmt: skip
         return self
 
 

@@ -18,7 +18,7 @@ from studylib.fusion import early, late
 from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
 from studylib.store import Store
-from studylib.trials import index_file
+from studylib.trials import index_file, key_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Content:
     Args:
         ids: the items' Semantic IDs.
         provenance: of each modality with an encoder, its weights and pages; None where nothing was encoded.
-        facts: what fusion found out (mean gate values).
+        facts: what fusion found out (mean gate values; of IDs put together, each modality's quality and source).
     """
 
     ids: SemanticIds
@@ -50,13 +50,13 @@ def of(trial: Trial, data: Dataset) -> Content:
         parts = [_modality(name, trial, data, trial.tokenizer) for name in trial.modalities]
         apart = trial.tokenizer.collisions != "none"
         ids = late.stack([part.ids for part in parts], trial.modalities.index(trial.target), apart)
-        return Content(ids, _together([part.provenance for part in parts], trial))
+        return Content(ids, _together([part.provenance for part in parts], trial), _each(parts, trial))
     if trial.late:
         # Each modality's own collisions are left: the other modality may part the items, or the whole ID's last level.
         apart = trial.tokenizer.model_copy(update={"collisions": "none"})
         parts = [_modality(name, trial, data, apart) for name in trial.modalities]
         ids = late.combine([part.ids for part in parts], trial.fusion, trial.tokenizer.collisions == "dedup")
-        return Content(ids, _together([part.provenance for part in parts], trial))
+        return Content(ids, _together([part.provenance for part in parts], trial), _each(parts, trial))
     found = [embed(data, name, trial.page, print) for name in trial.modalities]
     projected = [tokenizers.projected(part.matrix, trial.tokenizer) for part in found]
     fused, facts = early.fuse(projected, trial.fusion, trial.seed)
@@ -75,7 +75,10 @@ def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSetting
     if name.startswith("index:"):
         return Content(SemanticIds.load(index_file(data, name), data.n_items))
     if name == "collaborative":
-        found = Embeddings(name, item_embeddings(collaborative_trial(trial), data), {"encoder": "sasrec"})
+        source = collaborative_trial(trial)
+        matrix = item_embeddings(source, data)
+        facts = {"encoder": "sasrec", "trial": key_of(source, data), "sha256": sha256(matrix.tobytes()).hexdigest()}
+        found = Embeddings(name, matrix, facts)
     else:
         found = embed(data, name, trial.page, print)
     ids = tokenizers.fit(found.matrix, settings, trial.seed, collaborative(trial, data, settings))
@@ -114,6 +117,15 @@ def _provenance(found: Embeddings) -> dict:
 
 def _together(provenances: list[dict | None], trial: Trial) -> dict:
     return {name: facts for name, facts in zip(trial.modalities, provenances, strict=True) if facts}
+
+
+def _each(parts: list[Content], trial: Trial) -> dict:
+    """Each modality's IDs before they were put together: what a record's ``semantic_ids`` no longer tells apart."""
+    quality = {
+        name: part.ids.quality() | {"source": part.ids.source if part.provenance else name}
+        for name, part in zip(trial.modalities, parts, strict=True)
+    }
+    return {"modalities": quality}
 
 
 def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items levels"]:

@@ -57,6 +57,7 @@ class Parameters(Settings):
     modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = Field(("full", "t5-positions", "unconstrained", "masked"), min_length=1)
+    stacked_generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
     knobs: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
@@ -78,6 +79,13 @@ class Parameters(Settings):
     def _knobs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             knobs_of(name)
+        return value
+
+    @field_validator("stacked_generator")
+    @classmethod
+    def _not_the_rows_own(cls, value: dict) -> dict:
+        if own := {"softmax", "positions", "masking"} & set(value):
+            raise ValueError(f"{', '.join(sorted(own))}: in this the rows of mscgrec differ; choose among them there")
         return value
 
     @field_validator("fused_shapes")
@@ -129,8 +137,13 @@ class Parameters(Settings):
         """
         seeds = min(self.seeds, *(self.fewer_seeds.get(row, self.seeds) for row in (features, *choice.names)))
         aligned, more = ALIGNMENT[self.budget] | self.alignment if choice.aligned else {}, {}
+        generator = self.generator | choice.generator | aligned
         if choice.fusion == "stacked":
             more["target"] = self.target
+            generator |= self.stacked_generator
+            windows = generator.get("training", BUDGETS[self.budget].training) == "windows"
+            if windows and generator["positions"] == "two-part-past":  # windows are read with what is ahead
+                generator["positions"] = "two-part"
         if "collaborative" in features.split("+") or choice.tokenizer.get("name") == "letter":
             more["collaborative"] = {"name": "sasrec", **self.baselines.get("sasrec", {})}  # the same as the baseline
         return [
@@ -141,7 +154,7 @@ class Parameters(Settings):
                 fusion=choice.fusion,
                 page=choice.page,
                 tokenizer={"codes": self.codes} | choice.tokenizer,
-                generator=self.generator | choice.generator | aligned,
+                generator=generator,
                 budget=self.budget,
                 seed=seed,
             )

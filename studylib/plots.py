@@ -281,6 +281,19 @@ def values(table: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+def by_occurrence(table: pd.DataFrame, axis: Axes) -> Axes:
+    """One line a method over groups of targets, from ``frequency.by_occurrence``; each group's share stands below."""
+    shares, *rows = (row for _, row in table.drop(columns="all").set_index("method").iterrows())
+    for number, row in enumerate(rows):
+        axis.plot(range(len(row)), row, label=row.name, marker="osD^v"[number % 5], markersize=4, **line_style(number))
+    axis.set_xticks(
+        range(len(shares)), [f"{name.replace(' or more', '+')}\n{share:.0%}" for name, share in shares.items()]
+    )
+    axis.set(xlabel="occurrences of the target in training; share of targets", ylabel="test Recall@10")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axis
+
+
 def values_by_knobs(rows: pd.DataFrame) -> Figure:
     """``values`` of every setting of the planted knobs beside the ideal reader's, from ``shapley.beside_ideal``."""
     settings = [row for _, row in rows.groupby("data", sort=False)]

@@ -13,7 +13,7 @@ from studylib.analysis.significance import compare, holm
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
-from studylib.metrics import PickedRanks, Ranks
+from studylib.metrics import PickedRanks, Ranks, validated
 from studylib.store import Store
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
@@ -26,12 +26,13 @@ def per_user(records: Sequence[dict], metric: str, unseen: bool = False) -> np.n
     return np.stack([getattr(Ranks.unpack(record[field]), name)(int(k)) for record in records])
 
 
-def paired(first: Sequence[dict], second: Sequence[dict], metric: str) -> list[np.ndarray]:
+def paired(first: Sequence[dict], second: Sequence[dict], metric: str, unseen: bool = False) -> list[np.ndarray]:
     """``per_user`` of two groups, for ``significance.compare``; what draws nothing is the same with every seed."""
     groups = (first, second)
     seeds = max(map(len, groups))
     return [
-        np.repeat(per_user(group, metric), seeds if method_of(group[0]).seedless else 1, axis=0) for group in groups
+        np.repeat(per_user(group, metric, unseen), seeds if method_of(group[0]).seedless else 1, axis=0)
+        for group in groups
     ]
 
 
@@ -53,6 +54,7 @@ def comparison(
     reference: str | None = None,
     metric: str = "recall@10",
     against: dict[str, str] | None = None,
+    unseen: bool = False,
 ) -> pd.DataFrame:
     """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
 
@@ -63,6 +65,7 @@ def comparison(
 
     Args:
         against: of rows that have another reference, its name.
+        unseen: what is tested (``difference`` to ``base``) is ``metric`` with seen items left out.
     """
     reference = next(iter(groups)) if reference is None else reference
     if reference not in groups:
@@ -78,7 +81,7 @@ def comparison(
         row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
             other = (against or {}).get(name, reference)
-            values, base = paired(group, groups[other], metric)
+            values, base = paired(group, groups[other], metric, unseen)
             found = compare(values, base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
             row |= {"against": other, "base": base.mean()}
@@ -165,16 +168,44 @@ def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") 
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
-def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10") -> pd.DataFrame:
+def contrasts(
+    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10", unseen: bool = False
+) -> pd.DataFrame:
     """One row a pair of groups: both means, first minus second with interval, p and Holm-corrected p over the rows."""
     rows = []
     for name, (first, second) in pairs.items():
-        values = paired(first, second, metric)
+        values = paired(first, second, metric, unseen)
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "p"])
     table["p holm"] = holm(table["p"].tolist())
     return table
+
+
+def with_and_without_seen(
+    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10"
+) -> pd.DataFrame:
+    """``contrasts`` with every item allowed, and with the items of the history left out; corrected over all rows."""
+    kinds = {"every item": False, "seen left out": True}
+    table = pd.concat(
+        [contrasts(pairs, metric, unseen).assign(items=name) for name, unseen in kinds.items()], ignore_index=True
+    )
+    table.insert(1, "items", table.pop("items"))
+    return table.assign(**{"p holm": holm(table["p"].tolist())})
+
+
+def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
+    """One row a group that was trained: epochs it was to have, those it had, and the best, seed by seed."""
+    rows = []
+    for name, group in groups.items():
+        looked = [validated(record["epochs"]) for record in sorted(group, key=lambda row: row["trial"]["seed"])]
+        if not all(looked):
+            continue
+        best = [max(rows, key=lambda row: row["recall@10"])["epoch"] for rows in looked]
+        planned = [record["trial"]["generator"]["epochs"] for record in group]
+        columns = {"at most": planned[:1], "run": [rows[-1]["epoch"] for rows in looked], "best": best}
+        rows.append({"method": name} | {column: " / ".join(map(str, values)) for column, values in columns.items()})
+    return pd.DataFrame(rows)
 
 
 def changes(

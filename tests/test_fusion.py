@@ -1,6 +1,7 @@
 """Early and late fusion, alignment between modalities, and trials that use them."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from studylib.errors import StudyError
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
 from studylib.models.tiger import Size, Tiger
+from studylib.next_item import EMBEDDINGS
 from studylib.semantic_ids import SemanticIds
 from studylib.store import work_folder
 from studylib.trials import run
@@ -190,6 +192,12 @@ def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):
     assert len(second["semantic_ids"]["usage"]) == 6  # two levels and one that parts collisions, of each modality
     logs = [(work_folder(record["key"]) / "log.txt").read_text() for record in (first, second)]
     assert ["training it" in log for log in logs] == [True, False]
+    apart = second["modalities"]
+    assert set(apart) == {"features:circle", "collaborative"}
+    assert all(0 < part["relative_error"][-1] < 1 and "seed 0" in part["source"] for part in apart.values())
+    source = second["features"]["collaborative"]
+    matrix = np.load(work_folder(source["trial"]) / EMBEDDINGS)
+    assert source["sha256"] == sha256(matrix.tobytes()).hexdigest()
 
 
 def test_letter_is_told_nothing_of_items_that_nobody_interacted_with(folders, monkeypatch):
@@ -264,6 +272,11 @@ def test_ready_indexes_that_collide_can_be_left_so_when_fused():
         ({"features": "a+b", "fusion": "stacked"}, "stacked fusion writes one of its features"),
         ({"features": "a+b", "fusion": "late", "target": "a"}, "stacked fusion writes one of its features"),
         ({"features": "a+b", "fusion": "interleaved", "generator": {"masking": 0.5}}, "choose stacked or late fusion"),
+        ({"features": "a+b", "fusion": "late", "generator": {"masking": 0.5}}, "set collisions to none"),
+        (
+            {"features": "a+b", "fusion": "stacked", "target": "a", "generator": {"architecture": "decoder-only"}},
+            "a decoder-only generator writes all that it reads",
+        ),
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
         ({"features": "a+a", "fusion": "late"}, "a modality twice"),
         ({"features": "a", "generator": {"architecture": "decoder-only", "d_head": 25}}, "d_head must be even"),

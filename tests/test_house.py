@@ -145,6 +145,34 @@ def test_a_row_can_have_a_reference_of_its_own():
     plt.close("all")
 
 
+def test_a_comparison_can_leave_out_what_was_seen():
+    """Two rows that are equal with every item allowed; with the seen ones left out one finds all and one nothing."""
+    found, missed = Ranks.of([0] * 40), Ranks.of([None] * 40)
+    groups = {
+        name: [record("minilm", 0, [None] * 40) | {"ranks_unseen": unseen.pack(), "metrics_unseen": unseen.means()}]
+        for name, unseen in {"a": missed, "b": found}.items()
+    }
+    every, unseen = (tables.comparison(groups, unseen=flag).iloc[1] for flag in (False, True))
+    assert (every["difference"], unseen["difference"], unseen["base"]) == (0, 1, 0)
+    assert unseen["p"] < 0.001
+    both = tables.with_and_without_seen({"b against a": (groups["b"], groups["a"])})
+    assert both["items"].tolist() == ["every item", "seen left out"]
+    assert both["difference"].tolist() == [0, 1]
+    assert both["p holm"].tolist() == pytest.approx([1, 2 * both["p"][1]])
+
+
+def test_how_long_rows_were_trained():
+    def trained(seed: int, recalls: list) -> dict:
+        epochs = [{"epoch": 2 * n + 2, "loss": 1.0, "recall@10": value} for n, value in enumerate(recalls)]
+        row = record("minilm", seed, [0])
+        row["trial"]["generator"]["epochs"] = 40
+        return row | {"epochs": epochs}
+
+    counted = record("none", 0, [0], "item-knn") | {"epochs": []}
+    table = tables.epochs_run({"x": [trained(1, [0.1, 0.3, 0.3]), trained(0, [0.2, 0.1])], "kNN": [counted]})
+    assert table.to_dict("records") == [{"method": "x", "at most": "40", "run": "4 / 6", "best": "2 / 4"}]
+
+
 def test_the_rule_of_one_drawn_item_stands_beside_the_expectation():
     ranks, sizes = np.random.default_rng(0).integers(0, 40, 400), np.full(400, 2)
     drawn = {"ranks_picked": PickedRanks.of(ranks.tolist(), sizes.tolist()).pack()}

@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from studylib import training
+from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings
+from studylib.data import planted
+from studylib.data.planted import Knobs
 from studylib.decoding import TensorTree, beam_search, score_all
+from studylib.errors import StudyError
 from studylib.evaluation import padded
 from studylib.models.tiger import BUCKETS, Size, Tiger, bucket, two_part_bias
 from studylib.semantic_ids import SemanticIds
@@ -103,19 +107,51 @@ def test_other_softmaxes_are_not_touched_by_the_tree():
 # -- two-part positions -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("items", "levels"), [(4, 3), (3, 12), (2, 14), (5, 1)])
-def test_two_part_positions_are_a_literal_double_loop(items, levels):
+def test_two_part_positions_are_a_literal_double_loop(items, levels, bidirectional):
     torch.manual_seed(0)
     table = torch.nn.Embedding(BUCKETS, 2)
     item, place = torch.arange(items).repeat_interleave(levels), torch.arange(levels).repeat(items)
-    found = two_part_bias(table, item, place)[0]
+    found = two_part_bias(table, item, place, bidirectional)[0]
     reach = min(levels - 1, 11)
     for query in range(items * levels):
         for key in range(items * levels):
             within = max(-reach, min(reach, int(place[key] - place[query]))) + reach
-            apart = bucket(torch.tensor([[item[key] - item[query]]]), BUCKETS - 2 * reach - 1, True).item()
+            apart = bucket(torch.tensor([[item[key] - item[query]]]), BUCKETS - 2 * reach - 1, bidirectional).item()
             expected = table.weight[within] + table.weight[2 * reach + 1 + apart]
             assert torch.allclose(found[:, query, key], expected)
+
+
+TWELVE_LEVELS = {  # the items back from which a new bias begins
+    True: [0, 1, 2, 16],
+    False: [0, 1, 2, 3, 4, 8, 16, 32, 64],
+}
+
+
+@pytest.mark.parametrize("bidirectional", TWELVE_LEVELS)
+def test_how_far_back_two_part_positions_tell_apart(bidirectional):
+    """Of nine buckets a causal encoder has all for its past; no bias of what it may see is another's."""
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(BUCKETS, 1)
+    place = torch.arange(12).repeat(70)
+    bias = two_part_bias(table, torch.arange(70).repeat_interleave(12), place, bidirectional)[0, 0]
+    back = [bias[69 * 12, (69 - items) * 12].item() for items in range(70)]  # the first level of the last item
+    assert [items for items in range(70) if items == 0 or back[items] != back[items - 1]] == TWELVE_LEVELS[
+        bidirectional
+    ]
+    assert len(set(back)) == len(TWELVE_LEVELS[bidirectional])
+
+
+def test_a_causal_encoder_reads_with_the_positions_it_was_asked_for():
+    items = torch.arange(20)[None]
+    codes = torch.as_tensor(IDS.codes)[items]
+    models = [generator(IDS, positions=name) for name in ("two-part", "two-part-past")]
+    assert all(torch.equal(one, other) for one, other in zip(*(m.parameters() for m in models), strict=True))
+    both, past = (model.encode(codes) for model in models)
+    assert not torch.allclose(both, past)
+    with pytest.raises(ValueError, match="set positions to two-part, or training to one-pass"):
+        TigerSettings(positions="two-part-past", training="windows")
 
 
 def test_two_part_positions_know_the_same_level_of_another_item():
@@ -123,7 +159,7 @@ def test_two_part_positions_know_the_same_level_of_another_item():
     torch.manual_seed(0)
     table = torch.nn.Embedding(BUCKETS, 1)
     item, place = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
-    bias = two_part_bias(table, item, place)[0, 0]
+    bias = two_part_bias(table, item, place, bidirectional=True)[0, 0]
     assert bias[4, 0] == bias[5, 1] == bias[7, 3]
     assert bias[4, 0] != bias[4, 1]
 
@@ -147,6 +183,21 @@ def test_a_missing_modality_says_nothing():
     assert not torch.allclose(model.encode(codes, missing=(1,)), model.encode(codes))
     everything = model.encode(codes, missing=(0, 1))
     assert torch.equal(everything, model.encode((codes + 3) % 6, missing=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "missing", "complaint"),
+    [
+        ((), (0, 1), "a generator without masks cannot leave it out"),
+        (PARTS, (2,), "missing modality 2: a generator of the modalities 0 to 1"),
+        (PARTS, (0, -1), "missing modality -1"),
+    ],
+)
+def test_what_has_no_mask_cannot_be_missing(parts, missing, complaint):
+    items, lengths = padded(USERS)
+    codes = torch.as_tensor(IDS.codes)[items]
+    with pytest.raises(StudyError, match=complaint):
+        beam_search(generator(IDS, parts=parts), TensorTree(IDS.tree), codes, lengths, 10, missing=missing)
 
 
 def test_masking_a_modality_that_the_model_does_not_use_changes_nothing():
@@ -187,7 +238,7 @@ def test_histories_are_read_with_more_levels_than_are_written():
     ids = SemanticIds(IDS.codes, IDS.sizes, target=(1, 2), parts=PARTS)
     assert ids.written.codes.tolist() == IDS.codes[:, 1:].tolist()
     assert ids.collisions == ids.written.collisions
-    model = training.build(TigerSettings(softmax="tree", masking=0.5, positions="two-part"), ids, 0)
+    model = training.build(TigerSettings(softmax="tree", masking=0.5, positions="two-part-past"), ids, 0)
     batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
     codes = torch.as_tensor(ids.codes)
     forbidden = TensorTree(ids.written.tree).forbidden(codes[:, 1:], ids.written.sizes)
@@ -195,3 +246,26 @@ def test_histories_are_read_with_more_levels_than_are_written():
     value.backward()
     assert torch.isfinite(value)
     assert model.masks.weight.grad.abs().sum() > 0
+
+
+def test_the_bench_measures_the_tree_on_stacked_histories_too():
+    data = planted.generate(Knobs(users=30, items=40))[0]
+    found = generator_bench.tree(data, generator_bench.random_ids(data.n_items), seconds=1)
+    assert found["stacked_ratio"] == pytest.approx(found["stacked_level"] / found["stacked_tree"], rel=0.1)
+    assert found["stacked_level"] < found["level"]  # three times the levels are read
+
+
+def test_the_output_table_is_not_bound_to_the_input():
+    """001, Eq. 2: a step on one loss moves both tables, each its own way."""
+    model = training.build(TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, softmax="tree"), IDS, 0)
+    tables = {"input": model.embedding.weight, "output": model.head.weight}
+    assert tables["input"].shape == tables["output"].shape
+    assert tables["input"].untyped_storage().data_ptr() != tables["output"].untyped_storage().data_ptr()
+    before = {name: table.detach().clone() for name, table in tables.items()}
+    codes = torch.as_tensor(IDS.codes)
+    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    training.loss(model, codes, batch, forbidden=TensorTree(IDS.tree).forbidden(codes, IDS.sizes)).backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    moved = {name: table.detach() - before[name] for name, table in tables.items()}
+    assert all(move.abs().max() > 0 for move in moved.values())
+    assert not torch.allclose(moved["input"], moved["output"])

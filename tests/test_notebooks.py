@@ -288,6 +288,21 @@ def test_alignment_is_the_budgets_if_nothing_else_is_said():
     assert aligned(alignment={"alignment": 7}) == (7, 1e-3)
 
 
+def test_settings_of_the_stacked_rows_are_theirs_alone():
+    def rows(**given):
+        found = notebook.check({"texts": ["minilm"], "late": ["A"], "seeds": 1, **given}, "here")
+        return found.alone() | found.fused("late"), found.stacked()
+
+    rivals, stacked = rows()
+    same, longer = rows(stacked_generator={"epochs": 77})
+    assert same == rivals
+    assert {spec.generator.epochs for (spec,) in longer.values()} == {77}
+    assert {spec.generator.positions for (spec,) in stacked.values()} == {"two-part-past", "t5"}
+    assert {spec.generator.positions for (spec,) in rows(budget="paper")[1].values()} == {"two-part", "t5"}
+    with pytest.raises(StudyError, match="softmax: in this the rows of mscgrec differ"):
+        rows(stacked_generator={"softmax": "level"})
+
+
 def test_numbers_that_yaml_leaves_as_text_are_numbers():
     assert notebook.check(yaml.safe_load("seeds: '2'\ngenerator: {lr: 1e-3}"), "x").trials()[0].generator.lr == 1e-3
 

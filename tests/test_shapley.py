@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import paths
+from studylib import ablations, notebook, paths
 from studylib.analysis import shapley
 from studylib.config import trial
+from studylib.data import planted
 from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
@@ -87,6 +88,30 @@ def test_shares_of_the_ideal_reader_follow_the_knobs():
         rows = shapley.table(shapley.ideal_payouts(knobs, PLAYERS)).set_index("modality")["share"]
         sought = np.array([text, image, hidden]) / (text + image + hidden)
         assert rows.loc[list("tih")].tolist() == pytest.approx(sought.tolist(), abs=0.12)
+
+
+def test_a_small_training_finds_what_was_planted(folders):
+    """Trained now, a minute at most: masks that hide nothing, or a payout under the wrong name, fail here."""
+    name = "planted:crossed=4,items=64,users=700,text=0.6,image=0.25,collaborative=0.1"
+    small = {"d_model": 32, "d_ff": 64, "heads": 2, "d_head": 16, "encoder_layers": 1, "decoder_layers": 1}
+    steps = {"epochs": 10, "validate_every": 10, "lr": 1e-2, "targets_per_step": 64}
+    row = notebook.check({"data": name, "seeds": 1, "generator": small | steps, "jobs": 1}, "here")
+    records = row.records(row.content("+".join(planted.SHOWN), ablations.PLANTED))
+    assert records[0]["cost"]["cpu_seconds"] < 40
+    found = shapley.beside_ideal(shapley.payouts_of(records), planted.knobs_of(name), planted.SHOWN)
+    assert (found["value"].rank() == found["ideal value"].rank()).all()
+    assert (found["share"] - found["ideal share"]).abs().max() < 0.15
+    assert found["value"].sum() > 0.5 * found["ideal value"].sum()
+
+
+def test_what_was_recovered_names_the_intervals_that_miss():
+    rows = pd.DataFrame(
+        {"modality": ["text", "image"], "knob": [0.5, 0.0], "value": [0.2, 0.0], "low": [0.15, -0.01],
+         "high": [0.25, 0.01], "share": [1.0, 0.0], "ideal value": [0.3, 0.0], "ideal share": [1.0, 0.0], "data": "x"}
+    )  # fmt: skip
+    said, silent = shapley.recovered(rows)
+    assert said.endswith("intervals hold its value of image, not of text.")
+    assert silent == "x: nothing follows from the image; its interval holds 0."
 
 
 def test_the_study_found_what_was_planted():

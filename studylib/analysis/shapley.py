@@ -120,7 +120,12 @@ def recovered(rows: pd.DataFrame) -> list[str]:
     for name, row in rows.groupby("data", sort=False):
         order = "the" if (row["value"].rank() == row["ideal value"].rank()).all() else "not the"
         off = (row["share"] - row["ideal share"]).abs().max()
-        lines.append(f"{name}: {order} order of the ideal reader, shares off by {off:.2f} at most.")
+        inside = row["ideal value"].between(row["low"], row["high"])
+        missed = "" if inside.all() else f", not of {' and '.join(row['modality'][~inside])}"
+        lines.append(
+            f"{name}: {order} order of the ideal reader, shares off by {off:.2f} at most; intervals hold its value of "
+            f"{' and '.join(row['modality'][inside]) or 'none'}{missed}."
+        )
         for _, silent in row[row["knob"] == 0].iterrows():
             inside = "holds" if silent["low"] <= 0 <= silent["high"] else "does not hold"
             lines.append(f"{name}: nothing follows from the {silent['modality']}; its interval {inside} 0.")

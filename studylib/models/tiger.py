@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from studylib.errors import StudyError
 from studylib.models.generator import START, Generator, padding
 
 BUCKETS, MAX_DISTANCE = 32, 128  # T5's relative positions
@@ -151,7 +152,8 @@ class Tiger(Generator):
         causal: the encoder is causal between items (one-pass training); False is T5's bidirectional encoder.
         dropout: everywhere T5 has it.
         user_tokens: size of the table of user tokens, one of which stands before the history; 0 for none.
-        positions: the encoder's, ``"t5"`` or ``"two-part"`` (see ``two_part_bias``).
+        positions: the encoder's, ``"t5"``, ``"two-part"`` or, for a causal encoder, ``"two-part-past"``
+            (see ``two_part_bias``).
         parts: the levels of each modality, if histories may lack some: their codes become learned mask tokens.
         masking: share of a history's items that lose one modality, drawn anew at each training step.
         cross_positions: the cross-attention's: ``"none"`` as in T5, or ``"items"``, a bias by how many items back.
@@ -181,7 +183,7 @@ class Tiger(Generator):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """T5's initialisation, but for the embedding: 1 is T5's; small trains better in few steps."""
+        """T5's initialisation, 1 for the embedding; the output table, which is not bound to it, starts small."""
         d_model, d_ff, d_head = self.size.d_model, self.size.d_ff, self.size.d_head
         for module in self.modules():
             if isinstance(module, Attention):
@@ -208,7 +210,11 @@ class Tiger(Generator):
         """Encode histories, oldest item first, filled at the end; ``lengths`` (items) is needed if not causal.
 
         ``missing``: modalities that no item of the histories has.
+
+        Raises:
+            StudyError: modalities are missing that the model has no masks for.
         """
+        self._check_missing(missing)
         x = self.embedding(codes + self.offsets)
         if self.masks is not None:
             x = torch.where(self._masked(codes.shape[:2], missing, codes.device)[..., None], self.masks.weight, x)
@@ -217,8 +223,9 @@ class Tiger(Generator):
             x = torch.cat([self.users(users)[:, None], x], 1)
         positions = torch.arange(x.shape[1], device=codes.device)
         item = self._item_of(positions)
-        if self.positions == "two-part":
-            bias = two_part_bias(self.encoder_positions, item, (positions - self._before) % len(self.levels))
+        if self.positions.startswith("two-part"):
+            place = (positions - self._before) % len(self.levels)
+            bias = two_part_bias(self.encoder_positions, item, place, bidirectional=self.positions == "two-part")
         else:
             bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
         if self.causal:
@@ -232,6 +239,13 @@ class Tiger(Generator):
         for layer in self.encoder:
             x = layer(x, bias)
         return self.dropout(self.encoder_norm(x))
+
+    def _check_missing(self, missing: Sequence[int]) -> None:
+        for number in missing:
+            if not 0 <= number < len(self.parts):
+                known = f"of the modalities 0 to {len(self.parts) - 1}" if self.parts else "without masks"
+                raise StudyError(f"missing modality {number}: a generator {known} cannot leave it out; choose another "
+                                 "number, or train with masking")  # fmt: skip
 
     def _masked(self, shape: tuple[int, int], missing: Sequence[int], device) -> Tensor:
         """Which levels of which items are masked, bool [batch, item, level]: those missing, or drawn in training."""
@@ -364,14 +378,17 @@ def bucket(distance: Int[Tensor, "q k"], buckets: int, bidirectional: bool) -> I
 
 
 def two_part_bias(
-    table: nn.Embedding, item: Int[Tensor, " token"], place: Int[Tensor, " token"]
+    table: nn.Embedding, item: Int[Tensor, " token"], place: Int[Tensor, " token"], bidirectional: bool
 ) -> Float[Tensor, "1 head q k"]:
     """One bias by the distance in items plus one by that of the codes' places inside their items (001, section 3.3).
 
     T5's log-spaced buckets run across items and levels alike, so that the same level of two items is nowhere special.
     The stored buckets are as many as T5's: one for each distance of places, up to ``WITHIN``, the rest across items.
+    With twelve levels nine are left. Bidirectional, half of them are for items ahead, and the past is told apart as
+    0, 1, 2-15 and 16 or more items; an encoder that sees no item ahead can have them all: 0 to 3, 4-7, 8-15, 16-31,
+    32-63, 64 or more.
     """
     reach = min(int(place.max()), WITHIN)
     within = (place[None, :] - place[:, None]).clamp(-reach, reach) + reach
-    across = bucket(item[None, :] - item[:, None], table.num_embeddings - (2 * reach + 1), bidirectional=True)
+    across = bucket(item[None, :] - item[:, None], table.num_embeddings - (2 * reach + 1), bidirectional)
     return (table(within) + table(2 * reach + 1 + across)).permute(2, 0, 1)[None]

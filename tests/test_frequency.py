@@ -1,0 +1,34 @@
+"""Recall by how often the target occurs in training, worked by hand."""
+
+import numpy as np
+import pytest
+
+from studylib.analysis import frequency
+from studylib.data import Dataset
+
+VALUES = {"ours": np.array([1.0, 0.0, 1.0, 0.5, 0.0, 1.0]), "theirs": np.array([0.0, 0.0, 1.0, 1.0, 1.0, 1.0])}
+OCCURRENCES = np.array([0, 3, 4, 7, 127, 128])
+
+
+def test_every_target_is_in_one_group():
+    table = frequency.by_occurrence(VALUES, OCCURRENCES).set_index("method")
+    assert list(table) == ["0", "1-3", "4-7", "64-127", "128 or more", "all"]
+    assert table.loc["share of targets"].tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 3, 1 / 6, 1 / 6, 1])
+    assert table.loc["ours"].tolist() == pytest.approx([1, 0, 0.75, 0, 1, 3.5 / 6])
+    assert table.loc["theirs"].tolist() == pytest.approx([0, 0, 1, 1, 1, 4 / 6])
+
+
+def test_what_the_groups_add_is_the_difference():
+    table = frequency.by_occurrence(VALUES, OCCURRENCES)
+    part = frequency.parts(table, "ours", "theirs")
+    assert part.tolist() == pytest.approx([1 / 6, 0, -0.25 / 3, -1 / 6, 0])
+    assert part.sum() == pytest.approx(VALUES["ours"].mean() - VALUES["theirs"].mean())
+    (line,) = frequency.findings(table, "ours", ["theirs"])
+    assert "-0.0833 Recall@10, of which -0.1667 from targets with 64-127 occurrences" in line
+
+
+def test_occurrences_are_counted_in_the_training_split():
+    """Leave-one-out: the last two of each sequence are validation and test, and count for nothing."""
+    items = [np.array([0, 1, 2, 1]), np.array([1, 1, 0, 2]), np.array([0, 0, 2, 0])]
+    data = Dataset("Toy", ("ann", "bob", "cyd"), tuple(items), n_items=3)
+    assert frequency.occurrences(data).tolist() == [3, 0, 3]
