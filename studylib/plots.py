@@ -17,7 +17,7 @@ from studylib import paths
 from studylib.files import write_bytes
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
-from studylib.tables import names_with_seeds
+from studylib.wording import names_with_seeds
 
 STYLE = "studylib.study"
 
@@ -133,7 +133,7 @@ def differences(
 
     Args:
         table: from ``tables.comparison``; its baselines are left out, they would set the scale.
-        grid, names: as in ``tables.beside_grid``.
+        grid, names: as in ``wording.beside_grid``.
     """
     reference = table.loc[table["difference"].isna(), "method"].iloc[0]
     table = table.assign(method=names_with_seeds(table))

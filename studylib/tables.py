@@ -115,43 +115,6 @@ def recommendation(
     return table
 
 
-EQUAL = 0.01  # relative change up to which two rows count as equal
-
-
-def beside_grid(
-    table: pd.DataFrame, names: Sequence[str], grid: dict[str, dict[str, float]], metric: str = "recall@10"
-) -> pd.DataFrame:
-    """Our direction and 002's, for the rows of ``comparison`` that 002 has too.
-
-    Args:
-        names: of the table's rows but the baselines, as ``grid`` knows them.
-        grid: relative changes by data set and row (``papers.grid``).
-
-    A direction of ours is "better" or "worse" where the Holm-corrected test says so, "equal" where the interval of the
-    change lies within ``EQUAL``, else "not told apart". One of 002's is that of all its data sets; it gives no spread,
-    so there a change within ``EQUAL`` counts as none; "mixed" where they disagree. The columns are there without rows.
-    """
-    rows = []
-    for name, (_, row) in zip(names, table[table["kind"] != "baseline"].iterrows(), strict=True):
-        theirs = {data: changes[name] for data, changes in grid.items() if name in changes}
-        if not theirs:
-            continue
-        ours, paper = verdict(row), direction(list(theirs.values()))
-        rows.append(
-            {
-                "row": row["method"],
-                "ours": f"{row['difference'] / row['base']:+.1%}",
-                "p (Holm)": f"{row['p holm']:.4f}",
-                "our direction": ours,
-                "002": ", ".join(f"{data} {change:+.1%}" for data, change in theirs.items()),
-                "its direction": paper,
-                "agree": "–" if "mixed" in paper or ours == "not told apart" else "yes" if ours == paper else "no",
-            }
-        )
-    columns = ["row", "ours", "p (Holm)", "our direction", "002", "its direction", "agree"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
     """One row a group: the metric with every item allowed, with the items of the history left out, and the change.
 
@@ -231,19 +194,6 @@ def changes(
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
-def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """``changes`` as it is printed: one row a pair, one column a metric, and the paper's row below where it has one."""
-    said = table.apply(lambda row: f"{row['difference %']:+.1f} [{row['low %']:+.1f}, {row['high %']:+.1f}]", axis=1)
-    theirs = table[table["paper %"].notna()]
-    theirs = theirs.assign(said=theirs["paper %"].map("{:+.1f}".format), source="paper, %")
-    both = pd.concat([table.assign(said=said, source="here, %"), theirs])
-    both["title"] = both["metric"].map(_title)
-    wide = both.pivot(index=["pair", "source"], columns="title", values="said")
-    order = [row for pair in table["pair"].unique() for row in ((pair, "here, %"), (pair, "paper, %"))]
-    titles = [_title(metric) for metric in table["metric"].unique()]
-    return wide.loc[[row for row in order if row in wide.index], titles].reset_index()
-
-
 def by_strategy(
     groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -299,28 +249,6 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict(row: pd.Series) -> str:
-    """What the corrected test, and the interval, say of a row of ``comparison``.
-
-    >>> made = {"p holm": 1.0, "base": 0.1, "difference": 0.0, "low": -0.0005, "high": 0.0005}
-    >>> [verdict(pd.Series(made | more)) for more in ({}, {"high": 0.002}, {"difference": -0.01, "p holm": 0.01})]
-    ['equal', 'not told apart', 'worse']
-    """
-    if row["p holm"] < 0.05:
-        return "better" if row["difference"] > 0 else "worse"
-    return "equal" if max(-row["low"], row["high"]) <= EQUAL * row["base"] else "not told apart"
-
-
-def direction(changes: Sequence[float]) -> str:
-    """One word for relative changes on several data sets.
-
-    >>> direction([-0.2, -0.1]), direction([0.004]), direction([0.1, -0.1]), direction([-0.2, -0.001])
-    ('worse', 'equal', 'mixed', 'mixed')
-    """
-    signs = {0 if abs(change) <= EQUAL else int(np.sign(change)) for change in changes}
-    return ("equal", "better", "worse")[signs.pop()] if len(signs) == 1 else "mixed"
-
-
 def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds.
 
@@ -368,94 +296,12 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
     return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
 
 
-def names_with_seeds(table: pd.DataFrame) -> pd.Series:
-    """Each row's name, with its number of seeds where another row has more: it holds more luck."""
-    content = table["kind"] != "baseline"
-    fewer = content & (table["seeds"] < table.loc[content, "seeds"].max())
-    counted = table["seeds"].map(lambda seeds: f", {seeds} seed{'s' if seeds > 1 else ''}")
-    return table["method"].where(~fewer, table["method"] + counted)
-
-
-FEWER_SEEDS = (
-    "A number of seeds behind a name: fewer than other rows have. Such a row is compared as if its seeds varied as "
-    "those of the other do."
-)
-
-
-PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart": "from"}
-
-
-def findings(
-    table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None, metric: str = "recall@10"
-) -> list[str]:
-    """What a table of comparisons shows, in sentences that its numbers alone decide.
-
-    Args:
-        groups: what the table was made from, for a last sentence on the best row and the strongest baseline.
-    """
-    named = names_with_seeds(table)
-    lines = [FEWER_SEEDS] if (named != table["method"]).any() else []
-    name_of = dict(zip(table["method"], named, strict=True))
-    for _, row in table[(table["kind"] != "baseline") & table["difference"].notna()].iterrows():
-        said = verdict(row)
-        lines.append(
-            f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
-            f"{name_of[row['against']]}: {row['difference']:+.4f} {_title(metric)} "
-            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
-        )
-    content = table[~table["kind"].isin(["baseline", "control"])]
-    baselines = table[table["kind"] == "baseline"]
-    if groups is None or content.empty or baselines.empty:
-        return lines
-    best, strongest = (part.loc[part[metric].idxmax()] for part in (content, baselines))
-    found = compare(*paired(groups[best["method"]], groups[strongest["method"]], metric))
-    said = "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
-    lines.append(
-        f"The best row, {name_of[best['method']]} ({best[metric]:.4f}), is {said} {strongest['method']} "
-        f"({strongest[metric]:.4f}), which reads no content at all: {found.difference:+.4f} "
-        f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
-    )
-    return lines
-
-
 def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataFrame:
     """One row a group, its metrics' means over seeds; any that ``Ranks.means`` has."""
     return pd.DataFrame(
         {"method": name} | {metric: np.mean([record["metrics"][metric] for record in group]) for metric in metrics}
         for name, group in groups.items()
     )
-
-
-def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
-    """The table as it is printed: mean ± sd, four decimals, the interval in brackets."""
-
-    def spread(row, column):
-        sd = row[f"{column} sd"]
-        return f"{row[column]:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
-
-    def against(row):
-        if row["difference"] != row["difference"]:
-            return "reference"
-        other = "" if row["against"] == reference else f" against {row['against']}"
-        return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]{other}"
-
-    reference = table.loc[table["difference"].isna(), "method"].iloc[0]
-
-    columns = {"method": table["method"], "seeds": table["seeds"]}
-    for column in METRICS:
-        columns[_title(column)] = [spread(row, column) for _, row in table.iterrows()]
-    columns[f"{_title(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
-    if "paper" in table:
-        columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
-    columns[f"Δ {_title(metric)} [95 %]"] = [against(row) for _, row in table.iterrows()]
-    columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
-    columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
-    return pd.DataFrame(columns)
-
-
-def _title(metric: str) -> str:
-    name, k = metric.split("@")
-    return f"{ {'recall': 'Recall', 'ndcg': 'NDCG', 'mrr': 'MRR'}[name] }@{k}"
 
 
 def saved(name: str, data: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from studylib import paths, plots, tables
+from studylib import paths, plots, tables, wording
 from studylib.analysis.significance import compare
 from studylib.cli import main
 from studylib.methods import method
@@ -102,12 +102,12 @@ def test_a_table_says_what_its_records_say():
     assert table.loc["random IDs", "difference"] == found.difference < 0
     assert table.loc["random IDs", "p holm"] == pytest.approx(2 * found.p)
     assert np.isnan(table.loc["MiniLM-L6", "p"])
-    lines = tables.findings(table.reset_index(), tables.by_method(good + poor + knn))
+    lines = wording.findings(table.reset_index(), tables.by_method(good + poor + knn))
     assert lines[0].startswith("random IDs is worse than MiniLM-L6")
     assert "MiniLM-L6" in lines[1]
     assert "is below item-kNN" in lines[1]
-    assert len(tables.findings(table.reset_index())) == 1, "no word on baselines without their records"
-    printed = tables.readable(table.reset_index())
+    assert len(wording.findings(table.reset_index())) == 1, "no word on baselines without their records"
+    printed = wording.readable(table.reset_index())
     assert printed.loc[0, "Recall@10"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
 
 
@@ -117,7 +117,7 @@ def test_the_best_row_is_above_a_baseline_only_if_a_test_says_so():
     nearly = ranks[0].copy()
     nearly[np.flatnonzero(nearly >= 10)[:1]] = 0
     rows.append(record("none", 0, nearly.tolist(), "item-knn"))
-    (line,) = tables.findings(tables.recommendation(rows, "minilm"), tables.by_method(rows))
+    (line,) = wording.findings(tables.recommendation(rows, "minilm"), tables.by_method(rows))
     assert "is not told apart from item-kNN" in line
 
 
@@ -139,7 +139,7 @@ def test_a_row_can_have_a_reference_of_its_own():
     expected = compare(*(tables.per_user(groups[name], "recall@10") for name in ("last", "forwards")))
     assert table.loc["last", "difference"] == expected.difference != table.loc["forwards", "difference"]
     assert table.loc["last", "base"] == table.loc["forwards", "recall@10"]
-    assert tables.readable(table.reset_index()).iloc[2, -3].endswith("] against forwards")
+    assert wording.readable(table.reset_index()).iloc[2, -3].endswith("] against forwards")
     axis = plots.differences(table.reset_index(), plt.figure().subplots())
     assert axis.get_yticklabels()[1].get_text() == "last\nagainst forwards"
     plt.close("all")
@@ -187,9 +187,9 @@ def test_a_row_of_fewer_seeds_than_another_says_so():
     ranks = np.random.default_rng(0).integers(0, 40, (3, 400)).tolist()
     rows = [record("minilm", seed, ranks[seed]) for seed in range(3)] + [record("random", 0, ranks[0])]
     table = tables.recommendation([*rows, record("none", 0, ranks[0], "item-knn")], "minilm")
-    assert tables.names_with_seeds(table).tolist() == ["MiniLM-L6", "random IDs, 1 seed", "item-kNN"]
-    assert tables.findings(table)[0] == tables.FEWER_SEEDS
-    assert tables.findings(table)[1].startswith("random IDs, 1 seed is")
+    assert wording.names_with_seeds(table).tolist() == ["MiniLM-L6", "random IDs, 1 seed", "item-kNN"]
+    assert wording.findings(table)[0] == wording.FEWER_SEEDS
+    assert wording.findings(table)[1].startswith("random IDs, 1 seed is")
     axis = plots.differences(table, plt.figure().subplots())
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["random IDs, 1 seed"]
     plt.close("all")
