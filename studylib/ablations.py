@@ -50,7 +50,7 @@ TOKENIZERS = {
     "letter": Choice("LETTER", {"name": "letter"}),
     # These weights are for many more steps than a small catalogue takes (see studylib/tokenizers/letter.py), so LETTER
     # whole, and what it is without each of its parts, have 50 times the alignment.
-    "letter:ranking": Choice("LETTER, alignment × 50", _LETTER, _RANKING),
+    "letter:ranking": Choice("LETTER, alignment × 50, ranking loss", _LETTER, _RANKING),
     "letter:strong": Choice("LETTER, alignment × 50, no ranking loss", _LETTER, against="letter:ranking"),
     "letter:no-alignment": Choice(
         "LETTER, no alignment", _LETTER | {"alignment": 0.0}, _RANKING, against="letter:ranking"

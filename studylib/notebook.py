@@ -177,8 +177,10 @@ class Parameters(Settings):
         """Refuse to go on without a row of ``table``; a notebook that says so is not started without one.
 
         Raises:
-            NothingToDo: the list is empty.
+            NothingToDo: the list is empty, or tokenizers are asked for and the reference's Semantic IDs are ready.
         """
+        if table == "tokenizers" and self.reference.startswith("index:"):
+            raise NothingToDo(f"reference {self.reference} is tokenized already; name an encoder of content")
         if not getattr(self, table):
             raise NothingToDo(f"{table} is empty, so there is nothing to compare here; name at least one row")
 
@@ -191,12 +193,13 @@ class Parameters(Settings):
         """What ``09_geometry`` measures, by label: the image, the texts, and ``also``.
 
         Raises:
-            StudyError: one of them is published Semantic IDs, or there is no text.
+            NothingToDo: one of them is published Semantic IDs.
+            StudyError: there is no text, or one name is there twice.
         """
         names = (self.image, *self.texts, *self.also)
         for name in names:
             if name.startswith("index:"):
-                raise StudyError(
+                raise NothingToDo(
                     f"{name}: Semantic IDs, which have no embeddings to measure; name an encoder of content"
                 )
         if not self.texts or len(set(names)) < len(names):

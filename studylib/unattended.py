@@ -101,7 +101,7 @@ def ready(notebook: Path, given: dict) -> dict:
 
     Raises:
         StudyError: no such notebook, or wrong parameters.
-        NothingToDo: a list of rows is empty that the notebook needs.
+        NothingToDo: a list of rows is empty that the notebook needs, or what it reads embeddings of has none.
     """
     import papermill
 
@@ -115,6 +115,8 @@ def ready(notebook: Path, given: dict) -> dict:
         ) from None
     for table in NEEDS.findall(_code(notebook)):
         parameters_checked.need(table)
+    if "also" in takes:
+        parameters_checked.spaces()
     if "seeds" in takes:  # it runs trials
         if "fused_shapes" in takes:
             parameters_checked.fused_by_shape()

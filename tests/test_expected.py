@@ -30,6 +30,10 @@ def test_every_row_is_there_once_and_baselines_come_last(folders):
     values = pd.Series([record["metrics"]["recall@10"] for record in rows["random"]])
     assert found["Recall@10"][0] == f"{values.mean():.4f} ± {values.std():.4f}"
     assert found["Recall@10"][1] == f"{values[0]:.4f}"
+    table = tables.saved("one", "Toy")
+    tables.save(table.assign(**{"recall@10": table["recall@10"] + 0.01}), "one", "Toy")
+    with pytest.raises(StudyError, match="one of Toy: random is not what its trials have; redraw"):
+        expected.expected([expected.Part(data="Toy", tables={"one": ""})])
 
 
 def test_text_between_marks():

@@ -73,7 +73,7 @@ def letters_lost(data, page: Page, items) -> float:
 
 
 @pytest.mark.skipif(find_spec("rapidocr") is None, reason="rapidocr is not installed")
-def test_what_is_planted_is_found_on_pages_read_now():
+def test_what_is_planted_is_found_on_pages_read_now(folders):
     """The kind of an item is in its text. So among its three nearest, a reader finds its kind on fixed and on varied
     pages, and pixels on fixed ones only; at 256 pixels letters and neighbours are kept on the one template, and lost
     on varied pages. Chance is one item in ten."""

@@ -66,7 +66,7 @@ def test_normalised_residuals_use_the_later_levels_more_evenly():
     assert even.quality()["perplexity"][1] > 1.2 * plain.quality()["perplexity"][1]
 
 
-@pytest.mark.parametrize("name", ["residual-kmeans", "r-vq", "balanced-kmeans"])
+@pytest.mark.parametrize("name", ["residual-kmeans", "r-vq"])
 def test_items_alone_with_their_code_do_not_become_a_centroid_of_the_next_level(name):
     """Their residual is zero, and the origin is nearer to most unit residuals than any other unit residual is."""
     rng = np.random.default_rng(0)

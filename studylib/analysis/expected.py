@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import papers, tables
+from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml
 from studylib.settings import Settings, checked
 from studylib.store import Store
@@ -36,14 +37,17 @@ def expected(parts: Sequence[Part]) -> pd.DataFrame:
     A row that several tables have, under whatever name, is printed for the first of them.
 
     Raises:
-        StudyError: a table has not been saved, or a trial of it is not there.
+        StudyError: a table has not been saved, is of other trials than are there, or a trial of it is not there.
     """
     lines = []
     for part in parts:
         done, last = set(), []
         for table, about in part.tables.items():
             groups = tables.records_behind(table, part.data)
-            for name in tables.saved(table, part.data)["method"]:
+            drawn = tables.saved(table, part.data).set_index("method")[METRIC]
+            for name in drawn.index:
+                if not np.isclose(drawn[name], np.mean([record["metrics"][METRIC] for record in groups[name]])):
+                    raise StudyError(f"{table} of {part.data}: {name} is not what its trials have; redraw its notebook")
                 keys = frozenset(record["key"] for record in groups[name])
                 if keys not in done:
                     done.add(keys)

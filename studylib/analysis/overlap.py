@@ -107,6 +107,8 @@ def overlap_of_seeds(
         StudyError: one kind of IDs that are all equal.
     """
     one, other = _different(first), _turned(_different(second if second is not None else first))
+    if len(other) == 1 < len(one):  # it did not turn
+        one = _turned(one)
     if second is None:
         other = other[:-1]  # not the last against the first once more
         if not other:
