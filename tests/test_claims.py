@@ -139,3 +139,12 @@ def test_a_file_without_claims_is_named(tmp_path, text):
     (tmp_path / "claims.yaml").write_text(text)
     with pytest.raises(StudyError, match="no list 'claims' of mappings"):
         claims.read(tmp_path / "claims.yaml")
+
+
+def test_the_committed_ledger_is_that_of_the_committed_tables():
+    """``make ledger`` renews it, and the README's."""
+    found, _ = claims.ledger(claims.read())
+    committed = tables.saved("ledger", "claims").rename(columns=claims.MARK_COLUMN).fillna("")
+    assert found.to_dict("records") == committed.to_dict("records")
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    assert claims.into(readme, committed) == readme
