@@ -103,9 +103,10 @@ EARLY = {
     "gate": Choice("gate", fusion="gate"),
     "mean": Choice("mean", fusion="mean"),
     "concatenation": Choice("concatenation", fusion="concatenation"),
-    "letter": Choice("gate, LETTER", {"name": "letter"}, fusion="gate"),
-    "letter:ranking": Choice("gate, LETTER, alignment × 50", _LETTER, _RANKING, fusion="gate"),
-    "letter:strong": Choice("gate, LETTER, alignment × 50, no ranking loss", _LETTER, fusion="gate"),
+    **{
+        name: replace(TOKENIZERS[name], label=f"gate, {TOKENIZERS[name].label}", fusion="gate", against="")
+        for name in ("letter", "letter:ranking", "letter:strong")
+    },
 }
 
 # 000, section 2.3.2: A, B, C, the image first; the last two are C's halves, as in 004's Figure 5.

@@ -1,6 +1,7 @@
 """From a trial's features to its Semantic IDs: embeddings, fusion, tokenizer, and where they came from."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -126,6 +127,11 @@ def _each(parts: list[Content], trial: Trial) -> dict:
         for name, part in zip(trial.modalities, parts, strict=True)
     }
     return {"modalities": quality}
+
+
+def codes_of_trials(trials: Sequence[Trial], data: Dataset) -> list[Int[np.ndarray, "items levels"]]:
+    """The codes of trials that need not be finished: made now."""
+    return [of(trial, data).ids.codes for trial in trials]
 
 
 def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items levels"]:

@@ -173,6 +173,22 @@ class Parameters(Settings):
         """The features of a text fused with the image, in the order in which their codes are written."""
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
+    def as_in_004(self) -> "Parameters":
+        """One way of early fusion (MGR-EF), and of late the first (MGR-LF) and the last (MGR-LF++)."""
+        late = dict.fromkeys((*self.late[:1], *self.late[-1:]))
+        return self.model_copy(update={"early": self.early[:1], "late": tuple(late)})
+
+    def beside_mean(self) -> dict[str, list[Trial]]:
+        """The rows of early fusion and of the plain mean, which weighs both halves alike; none without ``early``."""
+        mean = self.model_copy(update={"early": ("mean",)})
+        return self.fused("early") | mean.fused("early") if self.early else {}
+
+    def steps(self) -> dict[str, str]:
+        """By choice, the first text's row without marks and alignment, with one, with both (004, Figure 5)."""
+        chosen = choices("late", self.late)
+        rows = [chosen[name].label for name in ("A", "delimited", "aligned", "C") if name in chosen]
+        return {label: fused_label(method(self.texts[0]).label, label) for label in rows}
+
     def need(self, table: str) -> None:
         """Refuse to go on without a row of ``table``; a notebook that says so is not started without one.
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from studylib import paths
-from studylib.ablations import fused_label
 from studylib.analysis.significance import compare, holm
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
@@ -55,6 +54,7 @@ def comparison(
     metric: str = "recall@10",
     against: dict[str, str] | None = None,
     unseen: bool = False,
+    paper: dict[str, float] | None = None,
 ) -> pd.DataFrame:
     """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
 
@@ -66,6 +66,7 @@ def comparison(
     Args:
         against: of rows that have another reference, its name.
         unseen: what is tested (``difference`` to ``base``) is ``metric`` with seen items left out.
+        paper: by row, the paper's number, for a column of that name.
     """
     reference = next(iter(groups)) if reference is None else reference
     if reference not in groups:
@@ -93,7 +94,7 @@ def comparison(
     table["p holm"] = np.nan
     tested = table["p"].notna()
     table.loc[tested, "p holm"] = holm(table.loc[tested, "p"].tolist())
-    return table
+    return table if paper is None else table.assign(paper=table["method"].map(paper).astype(float))
 
 
 def recommendation(
@@ -109,10 +110,8 @@ def recommendation(
         paper: by kind ("text", "ocr"), the paper's metrics: column ``paper``.
     """
     groups = by_method(records)
-    table = comparison(groups, method(reference).label, metric)
-    theirs = [(paper or {}).get(method_of(group[0]).paper, {}) for group in groups.values()]
-    table["paper"] = [numbers.get(metric, np.nan) for numbers in theirs]
-    return table
+    beside = {name: (paper or {}).get(method_of(group[0]).paper, {}).get(metric) for name, group in groups.items()}
+    return comparison(groups, method(reference).label, metric, paper=beside)
 
 
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
@@ -194,61 +193,6 @@ def changes(
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
-def by_strategy(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means and standard deviations over seeds of fused rows, strategies x texts."""
-    cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
-    values = {text: [[r["metrics"][metric] for r in group] for group in column] for text, column in cells.items()}
-    means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
-    spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
-    return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))
-
-
-def fusion_pairs(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
-    metric: str = "recall@10",
-) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
-    """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, each later
-    strategy against the first, and the best fused row against item-kNN, where that is among the groups."""
-    pairs = {}
-    for strategy in strategies:
-        for text in texts[1:]:
-            pair = (groups[fused_label(text, strategy)], groups[fused_label(texts[0], strategy)])
-            pairs[f"{strategy}: {text} against {texts[0]}"] = pair
-    for strategy in strategies:
-        for text in texts:
-            better = max((text, image), key=lambda half: per_user(groups[half], metric).mean())
-            name = fused_label(text, strategy)
-            pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
-    for text in texts:
-        first, *later = (fused_label(text, strategy) for strategy in strategies)
-        for name, strategy in zip(later, strategies[1:], strict=True):
-            pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
-    if (knn := method("none", "item-knn").label) in groups:
-        rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
-        best = max(rows, key=lambda row: per_user(groups[row], metric).mean())
-        pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
-    return pairs
-
-
-def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
-    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
-
-    ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written.
-    """
-    rows = []
-    for name, group in groups.items():
-        if all("ranks_parts" in record for record in group):
-            row = {"method": name}
-            modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
-            for place, part in zip(("first", "second"), modalities, strict=True):
-                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
-                row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
-            rows.append(row | {"whole ID": per_user(group, f"recall@{k}").mean()})
-    return pd.DataFrame(rows)
-
-
 def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds.
 
@@ -294,6 +238,13 @@ def one_drawn(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> p
 
 def _levels(quality: Sequence[dict], name: str, form: str) -> str:
     return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
+
+
+def strongest(table: pd.DataFrame, own: Sequence[str], metric: str = "recall@10") -> list[str]:
+    """The best row of ``comparison`` with content, none of ``own``, then SASRec and item-kNN if they are rows."""
+    others = table[~table["kind"].isin(["baseline", "control"]) & ~table["method"].isin(own)]
+    rivals = [name for name in ("SASRec", "item-kNN") if name in set(table["method"])]
+    return [others.loc[others[metric].idxmax(), "method"], *rivals]
 
 
 def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ FEWER_SEEDS = (
     "A number of seeds behind a name: fewer than other rows have. Such a row is compared as if its seeds varied as "
     "those of the other do."
 )
+GOAL = "item-kNN, plain: the goal"
 PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart": "from"}
 
 
@@ -100,6 +101,33 @@ def findings(
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     )
     return lines
+
+
+def beside_goal(
+    table: pd.DataFrame, names: Sequence[str], goal: tuple[float, float] | None, metric: str = "recall@10"
+) -> pd.DataFrame:
+    """Some rows of ``comparison``, every item allowed and seen items left out; below them the goal, if there is one."""
+    columns = {metric: "every item", f"{metric} unseen": "seen left out"}
+    found = table.set_index("method").loc[[*names], ["seeds", *columns]].rename(columns=columns)
+    if goal:
+        found.loc[GOAL] = [1, *goal]
+    return found.astype({"seeds": int}).reset_index()
+
+
+def reached(table: pd.DataFrame) -> list[str]:
+    """Whether the first row of ``beside_goal`` is above the goal; nothing where there is none.
+
+    >>> rows = pd.DataFrame({"method": ["A", GOAL], "every item": [0.12, 0.11], "seen left out": [0.12, 0.13]})
+    >>> for line in reached(rows): print(line)
+    Goal, every item: A has 0.1200, the goal is 0.11: reached.
+    Goal, seen left out: A has 0.1200, the goal is 0.13: not reached.
+    """
+    first, last = table.iloc[0], table.iloc[-1]
+    return [
+        f"Goal, {column}: {first['method']} has {first[column]:.4f}, the goal is {last[column]}: "
+        f"{'' if first[column] > last[column] else 'not '}reached."
+        for column in (("every item", "seen left out") if last["method"] == GOAL else ())
+    ]
 
 
 def verdict(row: pd.Series) -> str:

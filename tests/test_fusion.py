@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import content, tables, training
+from studylib import content, training
 from studylib.alignment import align
 from studylib.config import TigerSettings, TokenizerSettings, trial
 from studylib.data import atomic, load
 from studylib.errors import StudyError
+from studylib.fused import part_hits
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
 from studylib.models.tiger import Size, Tiger
@@ -247,11 +248,11 @@ def test_parts_are_named_by_the_features_order_and_not_by_the_alphabet():
     hit, missed = Ranks(np.zeros(4, "u2"), np.ones(4, "u2")), Ranks(np.full(4, 99, "u2"), np.ones(4, "u2"))
     parts = {"index:index_lemb": missed.pack(), "index:index_vitemb": hit.pack()}
     record = {"trial": {"features": "index:index_vitemb+index:index_lemb"}, "ranks": missed.pack(), "key": "x"}
-    row = tables.part_hits({"fused": [record | {"ranks_parts": parts}]}).iloc[0]
+    row = part_hits({"fused": [record | {"ranks_parts": parts}]}).iloc[0]
     assert (row["first right"], row["second right"]) == (1, 0)
     assert (row["first"], row["second"]) == ("CLIP image (published IDs)", "LLaMA text (published IDs, colliding)")
     turned = {"trial": {"features": "index:index_lemb+index:index_vitemb"}, "ranks": missed.pack(), "key": "y"}
-    row = tables.part_hits({"fused": [turned | {"ranks_parts": parts}]}).iloc[0]
+    row = part_hits({"fused": [turned | {"ranks_parts": parts}]}).iloc[0]
     assert (row["first right"], row["second right"]) == (0, 1)
     assert row["first"] == "LLaMA text (published IDs, colliding)"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from studylib import papers, tables
+from studylib import tables
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml
 from studylib.settings import Settings, checked
@@ -44,31 +44,30 @@ def expected(parts: Sequence[Part]) -> pd.DataFrame:
         done, last = set(), []
         for table, about in part.tables.items():
             groups = tables.records_behind(table, part.data)
-            drawn = tables.saved(table, part.data).set_index("method")[METRIC]
-            for name in drawn.index:
-                if not np.isclose(drawn[name], np.mean([record["metrics"][METRIC] for record in groups[name]])):
+            for name, drawn in tables.saved(table, part.data).set_index("method").iterrows():
+                if not np.isclose(drawn[METRIC], np.mean([record["metrics"][METRIC] for record in groups[name]])):
                     raise StudyError(f"{table} of {part.data}: {name} is not what its trials have; redraw its notebook")
                 keys = frozenset(record["key"] for record in groups[name])
                 if keys not in done:
                     done.add(keys)
                     baseline = tables.method_of(groups[name][0]).kind == "baseline"
-                    beside = papers.TABLE_2.get(part.data, {}) if table == "table_2" else {}
-                    (last if baseline else lines).append(_line(part.data, about, name, groups[name], beside))
+                    paper = drawn.get("paper", np.nan)
+                    (last if baseline else lines).append(_line(part.data, about, name, groups[name], paper))
         lines += last
     found = pd.DataFrame(lines)
     return found.assign(data=found["data"].where(found["data"] != found["data"].shift(), ""))
 
 
-def _line(data: str, about: str, name: str, group: Sequence[dict], beside: dict) -> dict[str, str]:
+def _line(data: str, about: str, name: str, group: Sequence[dict], paper: float) -> dict[str, str]:
     values = [record["metrics"][METRIC] for record in group]
     costs = [cost["cpu_seconds"] for record in group if (cost := Store.default().cost(record["key"]))]
-    seconds, paper = np.mean(costs), beside.get(tables.method_of(group[0]).paper, {})
+    seconds = np.mean(costs)
     return {
         "data": data,
         "Semantic IDs from": f"{about}: {name}" if about else name,
         "seeds": str(len(group)),
         "Recall@10": f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""),
-        "000, Table 2": f"{paper[METRIC]:.4f}" if METRIC in paper else "",
+        "000": "" if pd.isna(paper) else f"{paper:.4f}",
         "CPU time": f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min",
     }
 

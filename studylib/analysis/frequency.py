@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from studylib.data import Dataset
+from studylib.tables import per_user
 
 FIRST = (0, 1, 4, 8, 16, 32, 64, 128)  # the least number of occurrences in each group of targets
 SHARE = "share of targets"
@@ -42,6 +43,12 @@ def by_occurrence(
     return pd.DataFrame(rows)
 
 
+def of_rows(groups: dict[str, Sequence[dict]], names: Sequence[str], data: Dataset) -> pd.DataFrame:
+    """``by_occurrence`` of some rows' Recall@10, means over seeds."""
+    hits = {name: per_user(groups[name], "recall@10").mean(0) for name in names}
+    return by_occurrence(hits, occurrences(data))
+
+
 def _name(number: int) -> str:
     first = FIRST[number]
     if number + 1 == len(FIRST):
@@ -57,9 +64,12 @@ def parts(table: pd.DataFrame, first: str, second: str) -> "pd.Series[float]":
 
 
 def findings(table: pd.DataFrame, first: str, others: Sequence[str]) -> list[str]:
-    """In sentences that the numbers alone decide: where ``first`` lacks most of what it lacks to each other."""
+    """In sentences that the numbers alone decide: where ``first`` lacks most of what it lacks to each other.
+
+    A row that the saved table does not have is left out.
+    """
     lines = []
-    for other in others:
+    for other in table["method"][table["method"].isin(others)]:
         part = parts(table, first, other)
         where = part.idxmin() if part.sum() < 0 else part.idxmax()
         lines.append(

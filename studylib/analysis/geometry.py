@@ -225,7 +225,7 @@ def measures(
     Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space),
     all else at the spaces' own widths.
     """
-    common_width(spaces, width)  # only for what it refuses
+    _check_spaces(spaces, width)
     rng = np.random.default_rng(seed)
     noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
     singles, pairs = [], []
@@ -360,6 +360,12 @@ def _tossed(near: Space, far: Space, rng: np.random.Generator) -> dict[str, floa
 
 def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
     """Every space at one width: ``width``, or that of the narrowest."""
+    narrowest = _check_spaces(spaces, width)
+    return {name: project(x, width or narrowest) for name, x in spaces.items()}
+
+
+def _check_spaces(spaces: dict[str, Space], width: int | None) -> int:
+    """The narrowest space's width, if they are spaces of the same items and ``width`` is one of them all."""
     if not spaces:
         raise StudyError("spaces: none given; name one with its embeddings")
     shapes = {name: unit(x, name).shape for name, x in spaces.items()}
@@ -369,4 +375,4 @@ def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space
     narrowest = min(dims for _, dims in shapes.values())
     if width is not None and not 1 <= width <= narrowest:
         raise StudyError(f"width {width}: take 1 to {narrowest}, the narrowest space's; a projection adds no dimension")
-    return {name: project(x, width or narrowest) for name, x in spaces.items()}
+    return narrowest

@@ -1,11 +1,13 @@
 """How much two modalities say the same: in their Semantic IDs, and in the users they find (004, Tables 1 to 3)."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
 from studylib.tables import per_user
@@ -252,3 +254,43 @@ def _same(one: dict, other: dict) -> bool:
 def _shares(both: np.ndarray, first: np.ndarray, second: np.ndarray, counted: np.ndarray) -> list[float]:
     """|both| / |either|, |both| / |first| and |both| / |second| from rates [first seeds, second seeds], averaged."""
     return [float((both / whole)[counted].mean()) for whole in (first + second - both, first, second)]
+
+
+def of_all_rows(codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
+    """``overlap_of_seeds`` of every two rows, and of every row that has two different seeds with itself.
+
+    Columns: ``first``, ``second``, ``prefix``, and those of ``overlap_of_seeds``.
+    """
+    found = []
+    for first, second in combinations_with_replacement(codes, 2):
+        if first != second or len(_different(codes[first])) > 1:
+            shared = overlap_of_seeds(codes[first], None if first == second else codes[second])
+            found.append(shared.reset_index().assign(first=first, second=second))
+    return pd.concat(found)
+
+
+def leads(halves: dict[str, tuple[str, str]], codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
+    """``closer`` of every fused row, by its name with the names of its two halves."""
+    return pd.DataFrame(
+        {"fused": name, "first": first, "second": second} | closer(codes[name], codes[first], codes[second])
+        for name, (first, second) in halves.items()
+    )
+
+
+def over_knob(shares: Sequence[float]) -> pd.DataFrame:
+    """AMI of the planted text and image groups where text and picture agree for these shares of products."""
+    rows = []
+    for share in shares:
+        truth = generate(Knobs(users=10, correlation=share))[2]
+        found = code_overlap(truth.text_group[:, None], truth.image_group[:, None])
+        rows.append({"knob": share} | found.loc[1, ["ami", "low", "high", "ami shuffled"]].to_dict())
+    return pd.DataFrame(rows)
+
+
+def hits_of_all_rows(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
+    """``identical_hits`` of every two rows, and of every row that has two seeds with itself."""
+    return pd.DataFrame(
+        {"first": first, "second": second} | identical_hits(groups[first], groups[second], resamples=200)
+        for first, second in combinations_with_replacement(groups, 2)
+        if first != second or len(groups[first]) > 1
+    )

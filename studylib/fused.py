@@ -1,0 +1,120 @@
+"""Tables of fused rows: each beside its halves, what each half gives, and whose hits it has (000, 004)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from studylib import content
+from studylib.ablations import fused_label
+from studylib.analysis.overlap import identical_hits
+from studylib.config import Trial
+from studylib.data import Dataset
+from studylib.methods import method
+from studylib.metrics import Ranks
+from studylib.tables import per_user
+
+
+def by_strategy(
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means and standard deviations over seeds of fused rows, strategies x texts."""
+    cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
+    values = {text: [[r["metrics"][metric] for r in group] for group in column] for text, column in cells.items()}
+    means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
+    spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
+    return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))
+
+
+def fusion_pairs(
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
+    metric: str = "recall@10",
+) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
+    """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, each later
+    strategy against the first, and the best fused row against item-kNN, where that is among the groups."""
+    pairs = {}
+    for strategy in strategies:
+        for text in texts[1:]:
+            pair = (groups[fused_label(text, strategy)], groups[fused_label(texts[0], strategy)])
+            pairs[f"{strategy}: {text} against {texts[0]}"] = pair
+    for strategy in strategies:
+        for text in texts:
+            better = max((text, image), key=lambda half: per_user(groups[half], metric).mean())
+            name = fused_label(text, strategy)
+            pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
+    for text in texts:
+        first, *later = (fused_label(text, strategy) for strategy in strategies)
+        for name, strategy in zip(later, strategies[1:], strict=True):
+            pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
+    if (knn := method("none", "item-knn").label) in groups:
+        rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
+        best = max(rows, key=lambda row: per_user(groups[row], metric).mean())
+        pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
+    return pairs
+
+
+def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
+    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
+
+    ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written.
+    """
+    rows = []
+    for name, group in groups.items():
+        if all("ranks_parts" in record for record in group):
+            row = {"method": name}
+            modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
+            for place, part in zip(("first", "second"), modalities, strict=True):
+                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
+                row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
+            rows.append(row | {"whole ID": per_user(group, f"recall@{k}").mean()})
+    return pd.DataFrame(rows)
+
+
+def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], data: Dataset) -> pd.DataFrame:
+    """One row a gated row of early fusion, means over seeds (000, Eqs. 4 and 5).
+
+    Columns: ``fused`` (its name); ``image``, ``text``, the mean gate value of each; ``constant, image`` and ``constant,
+    text``, what the best constant guess leaves of each; ``error, share``, what is left after both are read back from
+    the fused vector, as a share of what a constant leaves.
+
+    Args:
+        trials: of the fused rows, by name.
+    """
+    rows = []
+    for name in trials:
+        gated = [record for record in groups[name] if "gate" in record]
+        if gated:
+            left = content.constant_errors(trials[name][0], data)
+            image, text = np.mean([record["gate"] for record in gated], axis=0)
+            error = 2 * np.mean([record["read_back_error"] for record in gated]) / sum(left)
+            row = {"fused": name, "image": image, "text": text}
+            rows.append(row | {"constant, image": left[0], "constant, text": left[1], "error, share": error})
+    return pd.DataFrame(rows)
+
+
+def hits_beside_halves(
+    groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], image: str
+) -> pd.DataFrame:
+    """One row a late-fused row: of the users that it or one of its halves hits, the share that both hit.
+
+    Columns: ``fused`` (its name), ``first`` (the half whose codes are written first); ``image`` and ``text``, the
+    shares, with intervals over users, ``<half> low`` and ``<half> high``; ``two seeds of the <half>``, the share of two
+    seeds of that half alone, None where it has one.
+
+    Args:
+        trials: of the fused rows, by name.
+        image: what the picture's own row is called.
+    """
+    seeds: dict[str, float] = {}
+    rows = []
+    for name, of_seeds in trials.items():
+        halves = [method(part).label for part in of_seeds[0].modalities]
+        text = next(half for half in halves if half != image)
+        rows.append({"fused": name, "first": halves[0]})
+        for half, said in ((image, "image"), (text, "text")):
+            if half not in seeds and len(groups[half]) > 1:
+                seeds[half] = identical_hits(groups[half], groups[half], resamples=50)["overlap"]
+            shared = identical_hits(groups[name], groups[half], resamples=200)
+            rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
+            rows[-1][f"two seeds of the {said}"] = seeds.get(half)
+    return pd.DataFrame(rows)
