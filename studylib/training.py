@@ -19,7 +19,8 @@ from studylib.errors import StudyError
 from studylib.metrics import validated
 from studylib.models.decoder_only import DecoderOnly
 from studylib.models.generator import Generator
-from studylib.models.tiger import Size, Tiger
+from studylib.models.layers import Size
+from studylib.models.tiger import Tiger
 from studylib.semantic_ids import PrefixTree, SemanticIds
 
 ALONE = Team()

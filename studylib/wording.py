@@ -34,17 +34,22 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
 
     columns = {"method": table["method"], "seeds": table["seeds"]}
     for column in METRICS:
-        columns[_title(column)] = [spread(row, column) for _, row in table.iterrows()]
-    columns[f"{_title(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
+        columns[printed(column)] = [spread(row, column) for _, row in table.iterrows()]
+    columns[f"{printed(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
     if "paper" in table:
         columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
-    columns[f"Δ {_title(metric)} [95 %]"] = [against(row) for _, row in table.iterrows()]
+    columns[f"Δ {printed(metric)} [95 %]"] = [against(row) for _, row in table.iterrows()]
     columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
     columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
     return pd.DataFrame(columns)
 
 
-def _title(metric: str) -> str:
+def printed(metric: str) -> str:
+    """A metric's name as papers print it.
+
+    >>> printed("recall@10"), printed("ndcg@5")
+    ('Recall@10', 'NDCG@5')
+    """
     name, k = metric.split("@")
     return f"{ {'recall': 'Recall', 'ndcg': 'NDCG', 'mrr': 'MRR'}[name] }@{k}"
 
@@ -55,10 +60,10 @@ def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
     theirs = table[table["paper %"].notna()]
     theirs = theirs.assign(said=theirs["paper %"].map("{:+.1f}".format), source="paper, %")
     both = pd.concat([table.assign(said=said, source="here, %"), theirs])
-    both["title"] = both["metric"].map(_title)
+    both["title"] = both["metric"].map(printed)
     wide = both.pivot(index=["pair", "source"], columns="title", values="said")
     order = [row for pair in table["pair"].unique() for row in ((pair, "here, %"), (pair, "paper, %"))]
-    titles = [_title(metric) for metric in table["metric"].unique()]
+    titles = [printed(metric) for metric in table["metric"].unique()]
     return wide.loc[[row for row in order if row in wide.index], titles].reset_index()
 
 
@@ -85,7 +90,7 @@ def findings(
         said = verdict(row)
         lines.append(
             f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
-            f"{name_of[row['against']]}: {row['difference']:+.4f} {_title(metric)} "
+            f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(metric)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
         )
     content = table[~table["kind"].isin(["baseline", "control"])]

@@ -13,7 +13,8 @@ from studylib.decoding import TensorTree, beam_search, score_all
 from studylib.evaluation import Searcher, padded
 from studylib.fusion import late
 from studylib.metrics import Ranks
-from studylib.models.tiger import Size, Tiger
+from studylib.models.layers import Size
+from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,8 @@ from studylib.errors import StudyError
 from studylib.fused import part_hits
 from studylib.fusion import early, late, project
 from studylib.metrics import Ranks
-from studylib.models.tiger import Size, Tiger
+from studylib.models.layers import Size
+from studylib.models.tiger import Tiger
 from studylib.next_item import EMBEDDINGS
 from studylib.semantic_ids import SemanticIds
 from studylib.store import work_folder

@@ -14,7 +14,9 @@ from studylib.data.planted import Knobs
 from studylib.decoding import TensorTree, beam_search, score_all
 from studylib.errors import StudyError
 from studylib.evaluation import padded
-from studylib.models.tiger import BUCKETS, Size, Tiger, bucket, two_part_bias
+from studylib.models.layers import Size
+from studylib.models.positions import BUCKETS, bucket, two_part_bias
+from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
 
 RNG = np.random.default_rng(0)

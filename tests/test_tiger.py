@@ -9,8 +9,9 @@ from studylib.bench.generator import generate
 from studylib.config import TigerSettings
 from studylib.decoding import TensorTree, beam_search
 from studylib.evaluation import padded
+from studylib.models.layers import Dropout, Size
 from studylib.models.t5 import to_t5
-from studylib.models.tiger import Dropout, Size, Tiger
+from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
 
 SIZE = Size(d_model=32, d_ff=64, encoder_layers=2, decoder_layers=2, heads=4, d_head=8)

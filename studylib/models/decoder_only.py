@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from studylib.models.generator import START, Generator, padding
-from studylib.models.tiger import Dropout, RMSNorm, Size
+from studylib.models.layers import Dropout, RMSNorm, Size
 
 BASE = 10_000.0  # of the rotary frequencies
 

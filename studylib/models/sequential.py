@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from studylib.config import Gru4recSettings, SasrecSettings
-from studylib.models.tiger import Dropout
+from studylib.models.layers import Dropout
 
 
 class NextItemModel(nn.Module):

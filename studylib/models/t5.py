@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from studylib.models.generator import START
-from studylib.models.tiger import BUCKETS, MAX_DISTANCE, Tiger
+from studylib.models.positions import BUCKETS, MAX_DISTANCE
+from studylib.models.tiger import Tiger
 
 
 def to_t5(model: Tiger):

@@ -1,0 +1,225 @@
+"""Rows of trials: bars and intervals, changes, how training and fitting went."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from studylib.methods import COLOURS, HATCHES, KIND_NAMES
+from studylib.metrics import validated
+from studylib.plots.common import LINES, legend_aside, line_style, spread_said
+from studylib.wording import names_with_seeds, printed
+
+
+def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:
+    """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
+    rows = table.assign(method=names_with_seeds(table)).iloc[::-1]
+    places = np.arange(len(rows))
+    bars = axis.barh(
+        places, rows[metric], xerr=rows[f"{metric} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
+        color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
+    )  # fmt: skip
+    for bar, kind, value, sd in zip(bars, rows["kind"], rows[metric], rows[f"{metric} sd"].fillna(0), strict=True):
+        bar.set_hatch(HATCHES[kind])
+        axis.annotate(
+            f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7,
+        )  # fmt: skip
+    axis.set_yticks(places, rows["method"])
+    spread = spread_said(rows[f"{metric} sd"])
+    axis.set_xlabel(f"test {printed(metric)} ({spread})")
+    axis.grid(axis="y", visible=False)
+    axis.margins(x=0.16)
+    handles = [
+        Patch(facecolor=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", label=KIND_NAMES[kind])
+        for kind in dict.fromkeys(table["kind"])
+    ]
+    if paper and rows["paper"].notna().any():
+        marks = axis.plot(rows["paper"], places, "D", color="white", markeredgecolor="black", markersize=5, zorder=5)
+        marks[0].set_label("the paper's number")
+        handles.append(marks[0])
+    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.03, 1.0))
+    return axis
+
+
+def differences(
+    table: pd.DataFrame, axis: Axes, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = (),
+    metric: str = "recall@10",
+) -> Axes:  # fmt: skip
+    """Each row's relative difference to the table's reference, with its interval; 002's changes as hollow diamonds.
+
+    Args:
+        table: from ``tables.comparison``; its baselines are left out, they would set the scale.
+        grid, names: as in ``wording.beside_grid``.
+    """
+    reference = table.loc[table["difference"].isna(), "method"].iloc[0]
+    table = table.assign(method=names_with_seeds(table))
+    base = table.loc[table["difference"].isna()].iloc[0]
+    rows = table[table["difference"].notna() & (table["kind"] != "baseline")]
+    places = np.arange(len(rows))[::-1]
+    middle, low, high = (100 * (rows[column] / rows["base"]).to_numpy() for column in ("difference", "low", "high"))
+    told_apart = (rows["p holm"] < 0.05).to_numpy()
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.errorbar(
+        middle, places, xerr=[middle - low, high - middle], fmt="none", ecolor="#0072B2", elinewidth=1.6, capsize=3
+    )
+    for chosen, fill, said in (
+        (told_apart, "#0072B2", "told apart, p < 0.05"),
+        (~told_apart, "white", "not told apart"),
+    ):
+        axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {said}")
+    theirs = [
+        (100 * changes[name], place)
+        for name, place in zip([name for name in names if name != names[0]], places, strict=False)
+        for changes in (grid or {}).values()
+        if name in changes
+    ]
+    if theirs:
+        axis.plot(
+            *np.array(theirs).T, "D", color="none", markeredgecolor="#D55E00", markersize=5, label="002, each data set"
+        )
+    usual = rows["against"] == reference
+    axis.set_yticks(places, rows["method"].where(usual, rows["method"] + "\nagainst " + rows["against"]))
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.set_xlabel(f"test Recall@10 against “{base['method']}” ({base[metric]:.4f}), %")
+    axis.grid(axis="y", visible=False)
+    legend_aside(axis)
+    return axis
+
+
+def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
+    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``; the paper's as diamonds."""
+    pairs = list(table["pair"].unique())
+    places = np.arange(len(pairs))[::-1]
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    for number, metric in enumerate(metrics):
+        rows = table[table["metric"] == metric].set_index("pair").loc[pairs]
+        middle, said = rows["difference %"], printed(metric)
+        spread = [middle - rows["low %"], rows["high %"] - middle]
+        axis.errorbar(
+            middle, places + 0.15 - 0.3 * number, xerr=spread, fmt="os"[number], color=LINES[number + 1], capsize=3,
+            elinewidth=1.4, markersize=4.5, label=said,
+        )  # fmt: skip
+        if rows["paper %"].notna().any():
+            axis.plot(
+                rows["paper %"], places + 0.15 - 0.3 * number, "D", color="none", markeredgecolor=LINES[number + 1],
+                markersize=5.5, label=f"the paper's {said}", zorder=5,
+            )  # fmt: skip
+    axis.set_yticks(places, pairs)
+    axis.set_ylim(-0.6, len(pairs) - 0.4)
+    axis.set_xlabel("change, %")
+    axis.grid(axis="y", visible=False)
+    legend_aside(axis)
+    return axis
+
+
+def by_strategy(
+    means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float], metric: str = "recall@10"
+) -> Axes:
+    """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
+
+    Args:
+        means, spreads: strategies x texts.
+        lines: value of each single modality.
+    """
+    places, width = np.arange(len(means)), 0.8 / means.shape[1]
+    for number, text in enumerate(means.columns):
+        bars = axis.bar(
+            places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
+            yerr=spreads[text], color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
+            error_kw={"elinewidth": 1, "capsize": 2},
+        )  # fmt: skip
+        for bar in bars:
+            bar.set_hatch(list(HATCHES.values())[number])
+    for number, (name, value) in enumerate(lines.items()):  # black, for a line of a bar's colour is lost on the bar
+        axis.axhline(value, label=f"{name} alone", **line_style(number) | {"color": "black"})
+    axis.set_xticks(places, means.index)
+    middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
+    axis.set_xlim(middle - half, middle + half)
+    axis.set_ylabel(f"test {printed(metric)} (bars: {spread_said(spreads)})")
+    axis.grid(axis="x", visible=False)
+    legend_aside(axis)
+    return axis
+
+
+def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str, float], title: str) -> Figure:
+    """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
+    figure, axes = plt.subplots(1, len(means), figsize=(3.2 + 0.95 * len(means), 3.2), sharey=True, squeeze=False)
+    for axis, strategy in zip(axes[0], means.index, strict=True):
+        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], axis, lines)
+        axis.set(xlim=(-0.6, 0.6), xticks=[])
+        axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
+        if axis is not axes[0, -1]:
+            axis.get_legend().remove()
+        if axis is not axes[0, 0]:
+            axis.set_ylabel("")
+    axes[0, 0].set_ylabel(f"test Recall@10\n(bars: {spread_said(spreads)})")
+    figure.suptitle(title)
+    return figure
+
+
+def by_occurrence(table: pd.DataFrame, axis: Axes) -> Axes:
+    """One line a method over groups of targets, from ``frequency.by_occurrence``; each group's share stands below."""
+    shares, *rows = (row for _, row in table.drop(columns="all").set_index("method").iterrows())
+    for number, row in enumerate(rows):
+        axis.plot(range(len(row)), row, label=row.name, marker="osD^v"[number % 5], markersize=4, **line_style(number))
+    axis.set_xticks(
+        range(len(shares)), [f"{name.replace(' or more', '+')}\n{share:.0%}" for name, share in shares.items()]
+    )
+    axis.set(xlabel="occurrences of the target in training; share of targets", ylabel="test Recall@10")
+    legend_aside(axis)
+    return axis
+
+
+def learning_curves(groups: dict[str, Sequence[dict]], axis: Axes) -> Axes:
+    """Validation Recall@10 by epoch, mean over a group's seeds, as far as every seed was trained."""
+    shown = 0
+    for name, group in groups.items():
+        curves = [validated(record["epochs"]) for record in group if record["epochs"]]
+        if not curves:
+            continue
+        shortest = min(map(len, curves))
+        epochs = [row["epoch"] for row in curves[0][:shortest]]
+        mean = np.mean([[row["recall@10"] for row in curve[:shortest]] for curve in curves], axis=0)
+        axis.plot(epochs, mean, label=name, **line_style(shown))
+        shown += 1
+    axis.set(xlabel="epoch", ylabel="validation Recall@10 (mean over seeds)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_aside(axis)
+    return axis
+
+
+def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
+    """How the fit of each tokenizer's first seed went: error, use and collisions down, levels across.
+
+    The error is what the levels up to this one leave, collisions are of the codes up to this one; usage and perplexity
+    are the level's own, as shares of its codes. A level-wise tokenizer finishes a level before it begins the next, and
+    counts its iterations anew.
+    """
+    fits = {
+        name: (pd.DataFrame(group[0]["tokenizer"]["steps"]), group[0])
+        for name, group in groups.items()
+        if group[0].get("tokenizer")
+    }
+    levels = max(steps["level"].max() for steps, _ in fits.values())
+    figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
+    for number, (name, (steps, record)) in enumerate(fits.items()):
+        codes, items = record["trial"]["tokenizer"]["codes"], record["data"]["items"]
+        for level, own in steps.groupby("level"):
+            shares = (own["error"], own["usage"] / codes, own["perplexity"] / codes, own["collisions"] / items)
+            for axis, share in zip(axes[:, level - 1], shares, strict=True):
+                # A fit that ends in one iteration is a point, not a line.
+                axis.plot(own["epoch"], share, label=name, marker="o" if len(own) == 1 else "", **line_style(number))
+    for axis, title in zip(axes[:, 0], ("relative error", "usage", "perplexity", "collisions"), strict=True):
+        axis.set(ylabel=title, ylim=(0, None) if title == "relative error" else (0, 1.03))
+    for level, (top, bottom) in enumerate(zip(axes[0], axes[-1], strict=True), 1):
+        top.set_title(f"level {level}")
+        bottom.set(xlabel="iteration or epoch", xscale="log")  # most happens in the first few
+        bottom.xaxis.set_major_formatter("{x:.0f}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
