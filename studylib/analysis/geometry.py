@@ -27,6 +27,7 @@ Space = Float[np.ndarray, "items dims"]
 ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
 PROJECTIONS = 20  # to one width, each from a seed of its own
 RANKED = 2000  # items at most, where each projection ranks all of them
+WIDEST = 512  # to which spaces that are both wider are projected: 1,280 would cost five times the time
 
 
 def unit(x: Space, name: str = "embeddings") -> Space:
@@ -222,8 +223,8 @@ def measures(
         ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
         ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
 
-    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space),
-    all else at the spaces' own widths.
+    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space,
+    ``WIDEST`` at most), all else at the spaces' own widths.
     """
     _check_spaces(spaces, width)
     rng = np.random.default_rng(seed)
@@ -236,7 +237,7 @@ def measures(
         singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
     for first, second in combinations(spaces, 2):
         x, y, order = spaces[first], spaces[second], rng.permutation(len(spaces[first]))
-        common = width or min(np.shape(x)[1], np.shape(y)[1])
+        common = width or min(np.shape(x)[1], np.shape(y)[1], WIDEST)
         found, spread = _of_axes(x, y, common, seed)
         found = _of_two(x, y, k, seed) | found
         controls = {"shuffled": np.asarray(y)[order], "gaussian": noise[second]}
