@@ -163,9 +163,9 @@ def own_rank(x: Space, y: Space) -> Float[np.ndarray, " items"]:
     x, y = _paired(x, y, same_width=True)
     found = np.empty(len(x))
     for start, cosines in _cosines(x, y):
-        ahead = cosines - cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))][:, None]
-        ties = (np.abs(ahead) <= 1e-9).sum(1)  # itself is one of them
-        found[start : start + len(cosines)] = (ahead > 1e-9).sum(1) + (1 + ties) / 2
+        own = cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))][:, None]
+        ahead, up_to = (np.count_nonzero(at, axis=1) for at in (cosines > own + 1e-9, cosines >= own - 1e-9))
+        found[start : start + len(cosines)] = (1 + ahead + up_to) / 2  # itself is one of those up to itself
     return found
 
 
