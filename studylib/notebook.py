@@ -114,7 +114,7 @@ class Parameters(Settings):
         rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
         for row, seeds in self.fewer_seeds.items():
             # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and row not in METHODS and not is_choice(row):
+            if row not in rows_here and row.removeprefix("shuffled:") not in METHODS and not is_choice(row):
                 raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
             if seeds < 1:
                 raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
