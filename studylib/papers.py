@@ -108,10 +108,10 @@ GRID = {
         "Toys": {"base": 0.0548, "no-augmentation": 0.0442},
         "Sports": {"base": 0.0290, "no-augmentation": 0.0250},
     },
-    "collisions": {  # Table 7
-        "Beauty": {"dedup": 0.0597, "none": 0.0591},
-        "Toys": {"dedup": 0.0548, "none": 0.0532},
-        "Sports": {"dedup": 0.0290, "none": 0.0269},
+    "collisions": {  # Table 7; there residuals are normalised, so what it leaves to collide stands beside both rows
+        "Beauty": {"dedup": 0.0597, "none": 0.0591, "none:normalised": 0.0591},
+        "Toys": {"dedup": 0.0548, "none": 0.0532, "none:normalised": 0.0532},
+        "Sports": {"dedup": 0.0290, "none": 0.0269, "none:normalised": 0.0269},
     },
     "search": {  # Table 8
         "Beauty": {"base": 0.0597, "free": 0.0609},

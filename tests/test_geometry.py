@@ -246,6 +246,15 @@ def test_spaces_as_given_and_centred():
     assert [line.split(":")[1].split(";")[0].strip() for line in said[:2]] == ["yes", "no"]
 
 
+def test_two_wide_spaces_meet_at_the_widest_width(monkeypatch):
+    spaces = {"a": gaussian(30, 12), "b": gaussian(30, 9, seed=1)}
+    monkeypatch.setattr(geometry, "WIDEST", 4)
+    pd.testing.assert_frame_equal(measures(spaces)[1], measures(spaces, width=4)[1])
+    monkeypatch.setattr(geometry, "WIDEST", 512)
+    pd.testing.assert_frame_equal(measures(spaces)[1], measures(spaces, width=9)[1])
+    assert not measures(spaces)[1].equals(measures(spaces, width=4)[1])
+
+
 def test_measures_repeat():
     views = two_views(60)
     for one, again in zip(measures(views, seed=1), measures(views, seed=1), strict=True):

@@ -153,6 +153,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"reference": ["minilm"]}, "setting 'reference'"),
         ({"features": ["random", "random"]}, "features must differ"),
         ({"fewer_seeds": {"opk": 1}}, "fewer_seeds: no row is called 'opk'"),
+        ({"fewer_seeds": {"shuffled:opk": 1}}, "fewer_seeds: no row is called 'shuffled:opk'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
         ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
@@ -281,6 +282,7 @@ def test_the_parameters_cell_can_be_run_again_by_hand():
 @pytest.mark.parametrize(("seeds", "opq", "random"), [(3, 1, 2), (1, 1, 1)])
 def test_rows_with_fewer_seeds(seeds, opq, random):
     given = {"features": ["minilm", "random"], "seeds": seeds, "fewer_seeds": {"opq": 1, "random": 2}}
+    given["fewer_seeds"]["shuffled:minilm"] = 1  # a row of another notebook
     parameters = notebook.check(given, "x")
     rows = choices("tokenizers", ("residual-kmeans", "opq"))
     assert [len(parameters.content("minilm", row)) for row in rows.values()] == [seeds, opq]

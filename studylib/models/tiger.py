@@ -1,8 +1,7 @@
 """TIGER: a T5-style encoder-decoder that reads the codes of a history and writes those of the next item.
 
-Transformer as in T5 (Raffel et al. 2020): RMSNorm before each block, bucketed relative positions shared by the layers
-of a stack, no biases, ReLU feed-forward, attention logits not scaled; with weights of transformers' T5 it gives the
-same logits (tests/test_tiger.py).
+Its layers and positions are T5's (``layers``, ``positions``), the latter shared by the layers of a stack; with weights
+of transformers' T5 it gives the same logits (tests/test_tiger.py).
 
 Two readings of a history:
 

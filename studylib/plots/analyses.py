@@ -73,6 +73,9 @@ def relations(table: pd.DataFrame, axis: Axes) -> Axes:
         label="95 % over targets",
     )  # fmt: skip
     axis.set_yticks(places, names)
+    axis.set_ylim(-0.6, len(table) - 0.4)
+    axis.use_sticky_edges = False  # else the axis ends where the widest band does, and cuts whiskers
+    axis.margins(x=0.05)
     axis.set_xlabel("Spearman's ρ with the gain of OCR-text over text (NDCG@20)")
     axis.grid(axis="y", visible=False)
     legend_aside(axis)

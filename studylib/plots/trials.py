@@ -72,9 +72,10 @@ def differences(
         (told_apart, "#0072B2", "told apart, p < 0.05"),
         (~told_apart, "white", "not told apart"),
     ):
-        axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {said}")
+        if chosen.any():
+            axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {said}")
     theirs = [
-        (100 * changes[name], place)
+        (100 * changes[name], place - 0.25)  # below ours, which they would hide
         for name, place in zip([name for name in names if name != names[0]], places, strict=False)
         for changes in (grid or {}).values()
         if name in changes
