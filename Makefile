@@ -23,11 +23,12 @@ figures: install
 	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/03_early_fusion.ipynb notebooks/06b_why_it_helps.ipynb \
 	  notebooks/09_geometry.ipynb params/hm.yaml -p train false
 
-# The papers' claims against the finished trials, into results/claims; they and the expected numbers into the README.
+# The papers' claims against the finished trials, into results/claims; they and the expected numbers into the README,
+# all of these into results/expected.md.
 ledger: install
 	$(BIN)/study run notebooks/14_claims.ipynb params/planted.yaml
 	$(BIN)/python -m studylib.analysis.claims README.md
-	$(BIN)/python -m studylib.analysis.expected README.md
+	$(BIN)/python -m studylib.analysis.expected
 
 # Everything as one static site; open build/site/index.html.
 site: figures

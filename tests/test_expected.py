@@ -1,9 +1,9 @@
-"""The README's table of expected numbers is that of the finished trials, and made of what it says."""
+"""The tables of expected numbers are those of the finished trials, and made of what they say."""
 
 import pandas as pd
 import pytest
 
-from studylib import paths, tables
+from studylib import tables
 from studylib.analysis import expected
 from studylib.config import trial
 from studylib.errors import StudyError
@@ -12,10 +12,12 @@ from studylib.trials import run
 from tests.test_trials import QUICK, TOKENIZER
 
 
-def test_the_readme_has_todays_numbers():
+def test_the_documents_have_todays_numbers():
     """``make ledger`` renews them."""
-    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert expected.into(readme, expected.expected(expected.read())) == readme
+    renewed = expected.documents()
+    assert [file.name for file in renewed] == ["README.md", "expected.md"]
+    for file, text in renewed.items():
+        assert file.read_text(encoding="utf-8") == text, file
 
 
 def test_every_row_is_there_once_and_baselines_come_last(folders):
@@ -24,7 +26,9 @@ def test_every_row_is_there_once_and_baselines_come_last(folders):
     rows = {"random": run([trial(**spec, seed=seed) for seed in (0, 1)]), "popularity": baseline}
     for name, groups in {"one": rows, "two": {"same": rows["random"], "first": rows["random"][:1]} | rows}.items():
         tables.save(tables.comparison(groups), name, "Toy", records=groups)
-    found = expected.expected([expected.Part(data="Toy", tables={"one": "", "two": "again"})])
+    part = expected.Part(data="Toy", tables={"one": "", "two": "again"}, first=["one"])
+    assert expected.expected([part.short])["Semantic IDs from"].tolist() == ["random", "popularity"]
+    found = expected.expected([part])
     assert found["Semantic IDs from"].tolist() == ["random", "again: first", "popularity"]
     assert found["data"].tolist() == ["Toy", "", ""]
     values = pd.Series([record["metrics"]["recall@10"] for record in rows["random"]])
@@ -33,7 +37,7 @@ def test_every_row_is_there_once_and_baselines_come_last(folders):
     table = tables.saved("one", "Toy")
     tables.save(table.assign(**{"recall@10": table["recall@10"] + 0.01}), "one", "Toy")
     with pytest.raises(StudyError, match="one of Toy: random is not what its trials have; redraw"):
-        expected.expected([expected.Part(data="Toy", tables={"one": ""})])
+        expected.expected([part])
 
 
 def test_text_between_marks():

@@ -1,16 +1,16 @@
-"""The README's table of expected numbers: the rows of saved tables that expected.yaml names, each once.
+"""The tables of expected numbers: the rows of saved tables that expected.yaml names, each once.
 
-Whoever trains a row again finds here what to expect of it; a test holds the README to the finished trials.
+Whoever trains a row again finds here what to expect of it. The README has the rows to read first, results/expected.md
+has all; a test holds both to the finished trials.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from studylib import tables
+from studylib import paths, tables
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml
 from studylib.settings import Settings, checked
@@ -21,10 +21,18 @@ METRIC = "recall@10"
 
 
 class Part(Settings):
-    """The rows of some saved tables of one data set, baselines last; ``about`` says of a table what its rows vary."""
+    """The rows of some saved tables of one data set, baselines last; a table's name comes with what its rows vary.
+
+    ``first``: the tables whose rows are read first.
+    """
 
     data: str
     tables: dict[str, str]
+    first: tuple[str, ...]
+
+    @property
+    def short(self) -> "Part":
+        return self.model_copy(update={"tables": {name: self.tables[name] for name in self.first}})
 
 
 def read(file: Path = CHOSEN) -> list[Part]:
@@ -81,6 +89,16 @@ def into(document: str, lines: pd.DataFrame) -> str:
     return put_between(document, "expected numbers", lines.to_markdown(index=False, disable_numparse=True))
 
 
-if __name__ == "__main__":  # python -m studylib.analysis.expected README.md
-    file = Path(sys.argv[1])
-    file.write_text(into(file.read_text(encoding="utf-8"), expected(read())), encoding="utf-8")
+def documents() -> dict[Path, str]:
+    """What the README and results/expected.md are to say, by file."""
+    parts = read()
+    files = {
+        paths.ROOT / "README.md": expected([part.short for part in parts]),
+        paths.ROOT / "results" / "expected.md": expected(parts),
+    }
+    return {file: into(file.read_text(encoding="utf-8"), lines) for file, lines in files.items()}
+
+
+if __name__ == "__main__":  # python -m studylib.analysis.expected
+    for file, text in documents().items():
+        file.write_text(text, encoding="utf-8")
