@@ -10,6 +10,7 @@ from studylib import plots
 from studylib.analysis import geometry
 from studylib.analysis.geometry import (
     centred,
+    cka_values,
     dispersion,
     linear_cka,
     mean_cosine,
@@ -123,6 +124,33 @@ def test_cka_is_the_literal_hsic():
         return sum(whole[i][i] for i in range(9))
 
     assert linear_cka(x, y) == pytest.approx(hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)))
+
+
+@pytest.mark.parametrize("items", [12, 60])  # fewer than the widest space has dims, and more
+def test_an_items_share_of_cka_is_what_cka_changes_with_its_weight(items):
+    """Kornblith et al.'s ratio where one item counts a little more than the others, by weighted means and products."""
+    x, y = gaussian(items, 7) + 1, gaussian(items, 20, 1) * np.arange(1, 21)
+
+    def weighted(weights):
+        weights = weights / weights.sum()
+        a, b = (space - weights @ space for space in (x, y))
+        both, one, other = (np.square((p.T * weights) @ q).sum() for p, q in ((b, a), (a, a), (b, b)))
+        return both / np.sqrt(one * other)
+
+    values, more = cka_values(x, y), 1e-5
+    assert values.mean() == pytest.approx(linear_cka(x, y)) == pytest.approx(weighted(np.ones(items)))
+    for item in range(0, items, 5):
+        heavier = weighted(np.ones(items) + more * items * (np.arange(items) == item))
+        assert values[item] - values.mean() == pytest.approx((heavier - values.mean()) / more, rel=1e-2, abs=1e-3)
+
+
+def test_the_interval_of_cka_is_its_spread_over_samples():
+    """Samples of one population of items: what the influence of its items says of one is how all of them spread."""
+    views = two_views(20_000).values()
+    samples = [np.random.default_rng(seed).permutation(20_000)[:400] for seed in range(100)]
+    found = [cka_values(*(view[sample] for view in views)) for sample in samples]
+    spread, said = np.std([values.mean() for values in found], ddof=1), [np.std(values) / 20 for values in found]
+    assert np.mean(said) == pytest.approx(spread, rel=0.2)  # of 100 samples a spread is known to 7 per cent
 
 
 def test_mutual_neighbours_are_those_of_a_double_loop():
@@ -361,10 +389,10 @@ def test_what_is_closer_is_found_and_what_is_not_is_not():
         "far": base @ rotation(8) + 1.5 * rng.standard_normal((200, 8)),
     }
     views["far, turned"] = 3 * views["far"] @ rotation(8, seed=5)
-    table = geometry.closer(views, "to", "far", "near", resamples=50)
+    table = geometry.closer(views, "to", "far", "near")
     assert (table["low"] > 0).all()
     assert (table["difference"] == table["near"] - table["far"]).all()
-    mirrored = geometry.closer(views, "to", "near", "far", resamples=50)
+    mirrored = geometry.closer(views, "to", "near", "far")
     assert (mirrored["high"] < 0).all()
-    same = geometry.closer(views, "to", "far", "far, turned", resamples=50)
+    same = geometry.closer(views, "to", "far", "far, turned")
     assert (same["difference"].abs() < 1e-9).all()

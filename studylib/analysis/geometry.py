@@ -120,12 +120,28 @@ def linear_cka(x: Space, y: Space) -> float:
     1 for the same space up to rotation and scale. Not 0 by chance: its mean over all permutations of y's rows is
     sqrt(participation ratio of x * that of y) / (items - 1).
     """
+    return float(cka_values(x, y).mean())
+
+
+def cka_values(x: Space, y: Space) -> Float[np.ndarray, " items"]:
+    """``linear_cka``, plus what each item changes in it to first order (its influence; the mean of these is 0).
+
+    So it is a mean over items too, for ``bootstrap_interval``, which could not draw items twice: an item is most like
+    its own copy, and so copies raise CKA. Of ||Y'X||^2 / items^2, the influence of item i is twice the mean over all j
+    of <x_i, x_j> <y_i, y_j>, less its own mean.
+    """
     _paired(x, y)
     x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))
-    if len(x) < max(x.shape[1], y.shape[1]):  # the same number from items x items products
-        x, y = x @ x.T, y @ y.T
-        return float((x * y).sum() / (np.linalg.norm(x) * np.linalg.norm(y)))
-    return float(np.square(y.T @ x).sum() / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
+    both, one, other = (_likeness(*pair) for pair in ((x, y), (x, x), (y, y)))
+    scale = np.sqrt(one.mean() * other.mean())
+    return 2 * both / scale - both.mean() / scale * (one / one.mean() + other / other.mean() - 1)
+
+
+def _likeness(x: Space, y: Space) -> Float[np.ndarray, " items"]:
+    """For each item, the mean over all items of <x_i, x_j> <y_i, y_j>; the mean of that is ||Y'X||^2 / items^2."""
+    if len(x) < max(x.shape[1], y.shape[1]):  # the same numbers from items x items products
+        return ((x @ x.T) * (y @ y.T)).mean(1)
+    return ((x @ (x.T @ y)) * y).sum(1) / len(x)
 
 
 def neighbours(x: Space, k: int) -> np.ndarray:
@@ -278,27 +294,23 @@ def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
     return said
 
 
-def closer(
-    spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10, resamples: int = 200
-) -> pd.DataFrame:
+def closer(spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10) -> pd.DataFrame:
     """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
 
     Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
-    interval over items (the same items for both), ``low`` and ``high``: by the bootstrap for means over items; for CKA,
-    which an item drawn twice would raise, from random halves, whose spread is that of the whole.
+    interval over items (the same items for both), ``low`` and ``high``.
     """
     x, one, other = (unit(spaces[name], name) for name in (to, first, second))
-    rng = np.random.default_rng(seed)
-    alignment = [linear_cka(x, one), linear_cka(x, other)]
-    halves = [rng.permutation(len(x))[: len(x) // 2] for _ in range(resamples)]
-    differences = np.array([linear_cka(x[half], other[half]) - linear_cka(x[half], one[half]) for half in halves])
-    around = differences - differences.mean() + alignment[1] - alignment[0]
-    rows = [("linear CKA", *alignment, *np.quantile(around, [0.025, 0.975]))]
-    for name, values in (
-        (f"mutual kNN, k = {k}", [mutual_knn(x, y, k) for y in (one, other)]),
-        ("relational reciprocal rank", [1 / relational_rank(x, y, seed=seed) for y in (one, other)]),
-    ):
-        rows.append((name, *map(np.mean, values), *bootstrap_interval(values[1] - values[0], seed)))
+    here, there = _of_two(x, one, k, seed), _of_two(x, other, k, seed)
+    rows = [
+        (
+            measure,
+            here[measure].mean(),
+            there[measure].mean(),
+            *bootstrap_interval(there[measure] - here[measure], seed),
+        )
+        for measure in here
+    ]
     table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high"])
     table.insert(3, "difference", table[second] - table[first])
     return table
@@ -309,10 +321,10 @@ def _of_one(x: Space) -> dict[str, float]:
     return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
 
 
-def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, float | np.ndarray]:
-    """The measures of a pair that need no common axes; an array where it is one value an item."""
+def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, np.ndarray]:
+    """The measures of a pair that need no common axes, one value an item."""
     return {
-        "linear CKA": linear_cka(unit(x), unit(y)),
+        "linear CKA": cka_values(unit(x), unit(y)),
         f"mutual kNN, k = {k}": mutual_knn(x, y, k),
         "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
     }
