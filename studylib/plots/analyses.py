@@ -165,12 +165,13 @@ def joint_projection(points: pd.DataFrame, axis: Axes, lines: int, roles: dict[s
             ends = [by_role["picture"].loc[item], own.loc[item]]
             axis.plot(
                 [end["x"] for end in ends], [end["y"] for end in ends], color=ROLES[role][0], linewidth=0.5,
-                linestyle=style, alpha=0.6,
+                linestyle=style, alpha=0.6, zorder=4,
             )  # fmt: skip
+    area = np.clip(3000 / len(items), 2, 9)  # many points, small marks: a space must not hide the one below
     for space, own in points.groupby("space", sort=False):
         colour, marker = ROLES[roles[space]]
         axis.scatter(
-            own["x"], own["y"], s=9, marker=marker, color=colour, edgecolors="white", linewidths=0.3,
+            own["x"], own["y"], s=area, marker=marker, color=colour, edgecolors="white", linewidths=area / 30,
             label=f"{roles[space]} ({space})", zorder=3,
         )  # fmt: skip
     axis.set(xticks=[], yticks=[])
