@@ -108,6 +108,23 @@ def findings(
     return lines
 
 
+def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
+    """What ``tables.contrasts`` tell apart, a sentence a pair, and how many pairs they do not.
+
+    >>> row = {"pair": "A: O against T", "difference": -0.01, "low": -0.015, "high": -0.005, "p holm": 0.007}
+    >>> for line in decided(pd.DataFrame([row, row | {"p holm": 1.0}])): print(line)
+    A: O against T: -0.0100 Recall@10 [-0.0150, -0.0050], p 0.0070.
+    Of 2 pairs 1 is told apart.
+    """
+    kept = contrasts[contrasts["p holm"] < 0.05]
+    lines = [
+        f"{row['pair']}: {row['difference']:+.4f} {printed(metric)} [{row['low']:+.4f}, {row['high']:+.4f}], "
+        f"p {row['p holm']:.4f}."
+        for _, row in kept.iterrows()
+    ]
+    return [*lines, f"Of {len(contrasts)} pairs {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart."]
+
+
 def beside_goal(
     table: pd.DataFrame, names: Sequence[str], goal: tuple[float, float] | None, metric: str = "recall@10"
 ) -> pd.DataFrame:

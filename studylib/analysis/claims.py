@@ -117,7 +117,7 @@ class Finding:
 
     @property
     def needed(self) -> tuple[float, str]:
-        """How many seeds would decide it, or, if no number of seeds, how many users, if the effect stayed as it is."""
+        """How many seeds would decide it, or, if none, users with seeds without end; if the effect stays."""
         if self.verdict != UNDECIDED or self.seeds == 1 or not np.isfinite(self.by_seeds):
             return np.nan, ""
         distance = min(abs(self.value - bound) for bound in self.bounds if np.isfinite(bound))
@@ -238,7 +238,8 @@ def _said(finding: Finding) -> str:
     number, what = finding.needed
     if what:
         enough = number < 100 * (finding.seeds if what == "seeds" else finding.users)
-        said += f", about {number:,.0f} {what} would decide" if enough else ", too near to decide"
+        without_end = ", with seeds without end" if what == "users" else ""
+        said += f", about {number:,.0f} {what} would decide{without_end}" if enough else ", too near to decide"
     return said
 
 
