@@ -29,7 +29,6 @@ def item_embeddings(trial: Trial, data: Dataset) -> Float[np.ndarray, "items d_m
     file = work_folder(key) / EMBEDDINGS
     matrix = cache.read(file)
     if matrix is None:
-        file.unlink(missing_ok=True)  # a damaged one would be taken for finished work
         store = Store.default()
         # A published record is never written over: another machine may give other bytes.
         root = store.root if store.record(key) is None else paths.cache_root() / "retrained"

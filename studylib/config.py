@@ -234,6 +234,8 @@ class Trial(Settings):
     def _fusion(self):
         if len(set(self.modalities)) < len(self.modalities) and (self.late or self.fusion == "stacked"):
             raise ValueError(f"features {self.features!r}: a modality twice; name each once")
+        if self.features != "none" and not isinstance(self.generator, TigerSettings):
+            raise ValueError(f"features {self.features!r}: {self.generator.name} reads none; set features to none")
         several, indexed = len(self.modalities) > 1, [name.startswith("index:") for name in self.modalities]
         if several != (self.fusion != "none"):
             raise ValueError(
@@ -275,7 +277,12 @@ def trial(**settings) -> Trial:
     """
     settings, generator = dict(settings), settings.get("generator", {})
     features, budget = settings.get("features", "none"), settings.setdefault("budget", "cpu")
-    for name, value, kind in (("generator", generator, dict), ("features", features, str), ("budget", budget, str)):
+    for name, value, kind in (
+        ("generator", generator, dict),
+        ("features", features, str),
+        ("budget", budget, str),
+        ("tokenizer", settings.get("tokenizer", {}), dict),
+    ):
         if not isinstance(value, kind):
             raise StudyError(f"setting {name!r}: {shown(value)} is no {_KINDS[kind]}; change its value")
     if generator.get("name", "tiger") == "tiger":

@@ -1,7 +1,6 @@
 """From a trial's features to its Semantic IDs: embeddings, fusion, tokenizer, and where they came from."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -58,7 +57,7 @@ def of(trial: Trial, data: Dataset) -> Content:
         parts = [_modality(name, trial, data, apart) for name in trial.modalities]
         ids = late.combine([part.ids for part in parts], trial.fusion, trial.tokenizer.collisions == "dedup")
         return Content(ids, _together([part.provenance for part in parts], trial), _each(parts, trial))
-    found = [embed(data, name, trial.page, print) for name in trial.modalities]
+    found = [_embeddings(name, trial, data) for name in trial.modalities]
     projected = [tokenizers.projected(part.matrix, trial.tokenizer) for part in found]
     fused, facts = early.fuse(projected, trial.fusion, trial.seed)
     settings = trial.tokenizer.model_copy(update={"dims": fused.shape[1]})
@@ -68,22 +67,26 @@ def of(trial: Trial, data: Dataset) -> Content:
 
 def constant_errors(trial: Trial, data: Dataset) -> list[float]:
     """What a constant guess leaves of each modality of an early-fused trial: its ``read_back_error`` should be less."""
-    found = [embed(data, name, trial.page, print).matrix for name in trial.modalities]
+    found = [_embeddings(name, trial, data).matrix for name in trial.modalities]
     return early.constant_errors([tokenizers.projected(matrix, trial.tokenizer) for matrix in found])
 
 
 def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSettings) -> Content:
     if name.startswith("index:"):
         return Content(SemanticIds.load(index_file(data, name), data.n_items))
-    if name == "collaborative":
-        source = collaborative_trial(trial)
-        matrix = item_embeddings(source, data)
-        facts = {"encoder": "sasrec", "trial": key_of(source, data), "sha256": sha256(matrix.tobytes()).hexdigest()}
-        found = Embeddings(name, matrix, facts)
-    else:
-        found = embed(data, name, trial.page, print)
+    found = _embeddings(name, trial, data)
     ids = tokenizers.fit(found.matrix, settings, trial.seed, collaborative(trial, data, settings))
     return Content(ids, _provenance(found))
+
+
+def _embeddings(name: str, trial: Trial, data: Dataset) -> Embeddings:
+    """Of an encoder, a file, or SASRec's items."""
+    if name != "collaborative":
+        return embed(data, name, trial.page, print)
+    source = collaborative_trial(trial)
+    matrix = item_embeddings(source, data)
+    facts = {"encoder": "sasrec", "trial": key_of(source, data), "sha256": sha256(matrix.tobytes()).hexdigest()}
+    return Embeddings(name, matrix, facts)
 
 
 def collaborative_trial(trial: Trial) -> Trial:
@@ -127,11 +130,6 @@ def _each(parts: list[Content], trial: Trial) -> dict:
         for name, part in zip(trial.modalities, parts, strict=True)
     }
     return {"modalities": quality}
-
-
-def codes_of_trials(trials: Sequence[Trial], data: Dataset) -> list[Int[np.ndarray, "items levels"]]:
-    """The codes of trials that need not be finished: made now."""
-    return [of(trial, data).ids.codes for trial in trials]
 
 
 def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items levels"]:

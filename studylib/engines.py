@@ -145,7 +145,7 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
         write_bytes(work / "trial.json", trial.encode())
         with gpus().lend(devices) as own:
             for _ in range(TRIES):
-                status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | own)
+                status = CHILDREN.run(command, log, _alone() | environment | ONE_THREAD | own)
                 # torchrun gives 1 for whatever became of its processes; a complaint is the last line in the log then.
                 complained = status == BAD_INPUT or (devices > 1 and reason(log).startswith("error: "))
                 if status in (0, FOUND) or complained or CHILDREN.stopped.is_set():
@@ -159,6 +159,16 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
     if shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
         return f"failed with status {status}: {work}: No space left on device; free some"
     return f"failed with status {status}: {reason(log)}"
+
+
+def _alone() -> dict[str, str]:
+    """This process's environment, but for what torchrun tells the members of a team.
+
+    A trial on several devices may need another one first (SASRec's item embeddings), which must not join its team.
+    """
+    of_team = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    parts = ("LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
+    return {name: value for name, value in os.environ.items() if name not in of_team and not name.startswith(parts)}
 
 
 def run_embedding(data: str, features: str, page: str, environment: dict[str, str]) -> str:

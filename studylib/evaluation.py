@@ -89,7 +89,7 @@ class Searcher:
                 if row == 0:
                     place[users[hit]] = (slot - nothing[np.arange(len(slot)), slot])[hit]
                 if row < 2:  # all items of a leaf have the same codes, so of a part the place is certain
-                    group[row, users[hit]] = sizes[hit, slot[hit]]
+                    group[row, users[hit]] = np.minimum(sizes[hit, slot[hit]], int(MISSED))  # of more, a hit is worth 0
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED

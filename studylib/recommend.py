@@ -48,14 +48,14 @@ def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = F
 
 def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
     """The trained generator, trained again if its weights are lost or damaged."""
-    from studylib.trial import trained
+    from studylib.trial import WEIGHTS, trained
 
-    file = work_folder(key) / "model.safetensors"
+    file = work_folder(key) / WEIGHTS
     if file.exists():
         try:
             return trained(trial, data, file.parent)
         except Damaged as error:
-            print(f"{error}: damaged weights", flush=True)
+            print(f"{error}; these weights are of no use", flush=True)
             file.unlink()
     print(f"no weights of {key} on this machine: training it again", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ class SemanticIds:
             return self
         levels = list(self.target)
         return SemanticIds(self.codes[:, levels], tuple(self.sizes[level] for level in levels), source=self.source)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over codes and codebook sizes: what a generator's weights belong to."""
+        codes = np.ascontiguousarray(self.codes, dtype=np.int64)
+        return sha256(repr(self.sizes).encode() + codes.tobytes()).hexdigest()
 
     # -- quality (PITFALLS: report it of every level, every time) ----------------------------------------------
 

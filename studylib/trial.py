@@ -29,12 +29,15 @@ from studylib.encoders import cache
 from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
+from studylib.files import write_bytes
 from studylib.metrics import PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
 from studylib.store import FORMAT, Store, work_folder
 from studylib.trials import key_of, parse_trial
+
+WEIGHTS, CHECKPOINT, CODES = "model.safetensors", "checkpoint.safetensors", "codes.sha256"  # in a trial's work folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     found = content.of(trial, data)
     ids, settings, device = found.ids, trial.generator, accelerate.device()
     print(f"semantic ids: {ids.quality()}", flush=True)
+    team.once(lambda: forget_other_codes(work, ids), device)  # the others wait for it
     model = training.build(settings, ids, trial.seed).to(device)
     sample = validation_sample(data.valid, settings.validation_users)
     by_user = user_tokens(data.users, settings.user_tokens)
@@ -73,9 +77,9 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
         searcher = Searcher(model, ids, settings.history, beams, user_tokens=by_user)
         return float(searcher.ranks(sample)[0].recall(10).mean())
 
-    checkpoint = work / "checkpoint.safetensors"
+    checkpoint = work / CHECKPOINT
     earlier = checkpoints.seconds(checkpoint)
-    epochs, borrowed = trained_for_another_search(trial, data, model)
+    epochs, borrowed = trained_for_another_search(trial, data, model, ids)
     if epochs is None:
         if settings.alignment and not earlier:  # it comes first, so a checkpoint that can be read stands behind it
             align(model, ids, settings, trial.seed)
@@ -87,9 +91,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     if not team.first:
         return None
     spent = borrowed or earlier + time.process_time()
-    checkpoints.write(
-        work / "model.safetensors", model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2))
-    )
+    checkpoints.write(work / WEIGHTS, model.state_dict(), epochs=json.dumps(epochs), cpu_seconds=repr(round(spent, 2)))
     searcher = _searcher(model, ids, settings, data)
     every, unseen, parts, picked = searcher.answers(data.test)
     return Outcome(
@@ -114,7 +116,30 @@ def without_modalities(searcher: Searcher, trial: Trial, data: Dataset) -> dict[
     return found
 
 
-def trained_for_another_search(trial: Trial, data: Dataset, model: Generator) -> tuple[list[dict] | None, float]:
+def trained_on(work: Path, ids: SemanticIds) -> bool:
+    """Whether what lies in ``work`` was trained on these codes.
+
+    Another machine, or another version of a library, may fit other codes to the same embeddings under the same key.
+    """
+    file = work / CODES
+    return file.exists() and file.read_text() == ids.digest
+
+
+def forget_other_codes(work: Path, ids: SemanticIds) -> bool:
+    """Remove weights and checkpoint that were trained on other codes, and note on which the next ones are."""
+    if trained_on(work, ids):
+        return False
+    for name in WEIGHTS, CHECKPOINT:
+        if (work / name).exists():
+            print(f"{work / name}: of other Semantic IDs than are made here now; training again", flush=True)
+            (work / name).unlink()
+    write_bytes(work / CODES, ids.digest.encode())
+    return True
+
+
+def trained_for_another_search(
+    trial: Trial, data: Dataset, model: Generator, ids: SemanticIds
+) -> tuple[list[dict] | None, float]:
     """Give ``model`` the weights of a finished trial that differs in ``search`` alone, if they are on this machine.
 
     Training never searches otherwise than along the tree, so they are the weights that training would end with.
@@ -122,8 +147,8 @@ def trained_for_another_search(trial: Trial, data: Dataset, model: Generator) ->
     """
     for search in get_args(TigerSettings.model_fields["search"].annotation):
         other = trial.model_copy(update={"generator": trial.generator.model_copy(update={"search": search})})
-        file = work_folder(key_of(other, data)) / "model.safetensors"
-        if search == trial.generator.search or not file.exists():
+        file = work_folder(key_of(other, data)) / WEIGHTS
+        if search == trial.generator.search or not file.exists() or not trained_on(file.parent, ids):
             continue
         try:
             weights, facts = checkpoints.read(file)
@@ -158,9 +183,9 @@ def _next_item_outcome(trial: Trial, data: Dataset, work: Path) -> Outcome:
     scorer = next_item.Scorer(model, settings.history)
     epochs = next_item.train(
         model, data.training, settings, trial.seed, lambda _: float(scorer.ranks(data.valid).recall(10).mean()),
-        log=lambda line: print(line, flush=True), checkpoint=work / "checkpoint.safetensors",
+        log=lambda line: print(line, flush=True), checkpoint=work / CHECKPOINT,
     )  # fmt: skip
-    checkpoints.write(work / "model.safetensors", model.state_dict())
+    checkpoints.write(work / WEIGHTS, model.state_dict())
     cache.write(work / next_item.EMBEDDINGS, model.items.weight.detach().cpu().numpy())
     every, unseen = (scorer.ranks(data.test, leave_out) for leave_out in (False, True))
     return Outcome(every, unseen, epochs)
@@ -178,11 +203,13 @@ def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
     """The finished generator of a trial, from the weights it left.
 
     Raises:
-        checkpoints.Damaged: the weights are cut off or changed.
+        checkpoints.Damaged: the weights are cut off or changed, or of other codes than are made here now.
     """
     ids, settings = content.of(trial, data).ids, trial.generator
+    if not trained_on(work, ids):
+        raise checkpoints.Damaged(f"{work / WEIGHTS}: of other Semantic IDs than are made here now")
     model = training.build(settings, ids, trial.seed)
-    model.load_state_dict(checkpoints.read(work / "model.safetensors")[0])
+    model.load_state_dict(checkpoints.read(work / WEIGHTS)[0])
     return _searcher(model.eval(), ids, settings, data)
 
 
@@ -259,7 +286,7 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
     if team.once(lambda: float(finished), accelerate.device()):  # also where the others wait for the first's lock
         print("finished by another runner", flush=True)
         return FOUND if team.size == 1 else 0  # torchrun knows no status but success
-    began, spent = time.time(), checkpoints.seconds(work / "checkpoint.safetensors")
+    began, spent = time.time(), checkpoints.seconds(work / CHECKPOINT)
     outcome = execute(trial, data, work, team)
     if outcome is None:
         return 0
@@ -271,19 +298,21 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
     codes = None
     if outcome.content and trial.tokenizer.name != "none":
         buffer = io.BytesIO()
-        np.save(buffer, outcome.content.ids.codes.astype(np.uint16), allow_pickle=False)
+        codes = outcome.content.ids.codes
+        np.save(buffer, codes.astype(np.result_type(np.uint16, np.min_scalar_type(codes.max()))), allow_pickle=False)
         codes = buffer.getvalue()
     store.write(record_of(trial, data, outcome), cost, codes)
-    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    (work / CHECKPOINT).unlink(missing_ok=True)
     print(json.dumps({name: round(value, 4) for name, value in outcome.every.means().items()}), flush=True)
     return 0
 
 
 def _weights_are_there(trial: Trial, work: Path) -> bool:
-    files = ["model.safetensors"] if isinstance(trial.generator, TigerSettings | NextItemSettings) else []
-    if isinstance(trial.generator, NextItemSettings):
-        files.append(next_item.EMBEDDINGS)
-    return all((work / name).exists() for name in files)
+    if not isinstance(trial.generator, TigerSettings | NextItemSettings):
+        return True
+    # Embeddings are read: a damaged file, or one whose digest is not written yet, is no finished work.
+    needs_rows = isinstance(trial.generator, NextItemSettings)
+    return (work / WEIGHTS).exists() and (not needs_rows or cache.read(work / next_item.EMBEDDINGS) is not None)
 
 
 if __name__ == "__main__":

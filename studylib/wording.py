@@ -174,9 +174,7 @@ def direction(changes: Sequence[float]) -> str:
     return ("equal", "better", "worse")[signs.pop()] if len(signs) == 1 else "mixed"
 
 
-def beside_grid(
-    table: pd.DataFrame, names: Sequence[str], grid: dict[str, dict[str, float]], metric: str = "recall@10"
-) -> pd.DataFrame:
+def beside_grid(table: pd.DataFrame, names: Sequence[str], grid: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Our direction and 002's, for the rows of ``comparison`` that 002 has too.
 
     Args:

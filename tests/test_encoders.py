@@ -630,3 +630,13 @@ def test_kept_embeddings_are_taken_where_the_same_would_be_computed(folders, mon
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(pytest.fail.Exception):
         embed(data, "pixels")
+
+
+def test_what_the_hub_gave_must_be_what_is_pinned(tmp_path, monkeypatch):
+    """Its revision may move; rows are kept under the pinned digest, so no other file may stand for it."""
+    monkeypatch.setenv("STUDY_MODELS", str(tmp_path / "none"))
+    encoder = replace(registry.encoder("minilm"), module="not_installed_here")
+    (tmp_path / encoder.weight_file).write_bytes(b"other weights")
+    monkeypatch.setattr(weights, "_hub_snapshot", lambda encoder, network: tmp_path)
+    with pytest.raises(StudyError, match=r"sha256 .* expected 53aa51172d14"):
+        weights.load(encoder)

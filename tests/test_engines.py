@@ -57,6 +57,18 @@ def test_a_trial_sees_the_gpu_that_it_was_lent(folders, monkeypatch):
     assert given[0]["OMP_NUM_THREADS"] == "1"
 
 
+def test_a_trial_that_a_team_needs_does_not_join_the_team(folders, monkeypatch):
+    """What torchrun tells its processes must not reach a trial that one of them starts (SASRec's, for its rows)."""
+    told = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    given = []
+    monkeypatch.setattr(CHILDREN, "run", lambda command, log, environment: given.append(environment) or 0)
+    assert run_trial("0" * 16, quick().model_dump_json(), str(folders)) == FINISHED
+    assert not told.keys() & given[0].keys()
+    assert "PATH" in given[0]
+
+
 def test_a_trial_that_always_crashes_fails_alone(folders, monkeypatch):
     """A process that dies without a word is tried twice; the other trial finishes and the log is named."""
     bad, good = quick(seed=1), quick(seed=2)

@@ -200,6 +200,11 @@ def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):
     source = second["features"]["collaborative"]
     matrix = np.load(work_folder(source["trial"]) / EMBEDDINGS)
     assert source["sha256"] == sha256(matrix.tobytes()).hexdigest()
+    gated = trial(data="Toy", features="features:circle+collaborative", fusion="gate", tokenizer=TOKENIZER,
+                  generator=QUICK, collaborative=small)  # fmt: skip
+    made = content.of(gated, load("Toy"))
+    assert made.provenance["collaborative"]["trial"] == source["trial"]
+    assert len(made.facts["gate"]) == 2
 
 
 def test_letter_is_told_nothing_of_items_that_nobody_interacted_with(folders, monkeypatch):

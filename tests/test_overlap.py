@@ -160,17 +160,31 @@ def test_a_fused_id_is_closer_to_what_it_is_made_of():
     rng = np.random.default_rng(4)
     first, second, neither = (rng.integers(0, 8, (400, 1)) for _ in range(3))
     fused = np.where(rng.random((400, 1)) < 0.75, first, second)
-    found = closer([fused], [first], [second], resamples=40)
+    found = closer([fused], [None, first], [None, second], resamples=40)
     assert found["with first"] == pytest.approx(ami(fused[:, 0], first[:, 0]))
     assert found["difference"] == pytest.approx(found["with first"] - found["with second"])
     assert 0 < found["low"] < found["difference"] < found["high"]
-    other_way = closer([fused], [second], [first], resamples=40)
+    other_way = closer([fused], [None, second], [None, first], resamples=40)
     assert other_way["high"] < 0
-    even = closer([neither], [first], [second], resamples=40)
+    even = closer([neither], [None, first], [None, second], resamples=40)
     assert even["low"] < 0 < even["high"]
     both = closer([fused, neither], [first, first], [second, second], resamples=5)
     assert both["seeds"] == 2
     assert both["difference"] == pytest.approx((found["difference"] + even["difference"]) / 2)
+
+
+def test_no_fused_id_meets_a_half_of_its_own_seed():
+    """Halves that agree with the fused ID where the seed is the same, and only there."""
+    rng = np.random.default_rng(5)
+    fused = [rng.integers(0, 8, (200, 1)) for _ in range(3)]
+    others = [rng.integers(0, 8, (200, 1)) for _ in range(3)]
+    found = closer(fused, fused, others, resamples=5)
+    assert found["seeds"] == 3
+    assert abs(found["with first"]) < 0.05
+    assert closer(fused, fused, others[:1], resamples=5)["seeds"] == 2, "the first alone has no other seed to meet"
+    alone = closer(fused[:1], fused, others[:1])
+    assert alone["seeds"] == 0
+    assert np.isnan(alone["difference"])
 
 
 def test_other_items_are_refused():

@@ -85,13 +85,13 @@ json_texts = st.one_of(values.map(json.dumps), deep, deep.map(lambda text: '{"0"
 @st.composite
 def changed(draw, good: dict):
     """``good`` with one to three of its parts replaced, removed, repeated or renamed."""
-    value = copy.deepcopy(good)
+    root = [copy.deepcopy(good)]
     for _ in range(draw(st.integers(1, 3))):
-        holder, key = draw(st.sampled_from(list(_places([value]))))
+        holder, key = draw(st.sampled_from(list(_places(root))))
         action = draw(st.sampled_from(["replace", "replace", "remove", "repeat", "rename"]))
         if action == "replace":
             holder[key] = draw(values)
-        elif holder == [value]:
+        elif holder is root:
             continue
         elif action == "remove":
             del holder[key]
@@ -99,8 +99,7 @@ def changed(draw, good: dict):
             holder.insert(draw(st.integers(0, len(holder))), copy.deepcopy(holder[key]))
         else:
             holder[draw(names | letters)] = holder[key] if action == "repeat" else holder.pop(key)
-        value = holder[0] if holder == [value] else value
-    return value
+    return root[0]
 
 
 def _places(holder):

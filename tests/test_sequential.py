@@ -192,6 +192,15 @@ def test_embeddings_of_what_has_none(folders, monkeypatch):
         item_embeddings(tiny("sasrec"), data)
 
 
+def test_scores_that_are_no_numbers_are_no_hits():
+    class Diverged:
+        def scores(self, histories):
+            return np.full((len(histories), 5), np.nan)
+
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        full_ranks(Diverged(), [np.array([0])] * 3, np.arange(3), False)
+
+
 def test_a_grid_is_ranked_by_validation_alone_and_not_trained_twice(folders, monkeypatch, capsys):
     first = {"d_model": 8, "layers": 1, "dropout": 0.1, "lr": 1e-2}
     monkeypatch.setitem(tuning.GRIDS, "gru4rec", (first, {"lr": 1e-9}))

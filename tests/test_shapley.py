@@ -124,3 +124,19 @@ def test_the_study_found_what_was_planted():
     assert len(silent) > 0
     assert (silent["low"] <= 0).all()
     assert (silent["high"] >= 0).all()
+
+
+def test_a_lead_knows_how_seeds_differ():
+    """Two seeds that disagree on who leads: their mean leads, over users alone it would be certain."""
+    rng = np.random.default_rng(0)
+    users = (rng.random((2, 2000)) < 0.5).astype(float)
+    none = np.zeros_like(users)
+    first = users * np.array([[0.5], [0.3]])  # of 0.5 and 0.3 a half
+    payouts = {frozenset(): none, frozenset("a"): first, frozenset("b"): none + 0.2 * users}
+    payouts[frozenset("ab")] = payouts[frozenset("a")] + payouts[frozenset("b")]
+    row = shapley.table(payouts).set_index("modality").loc["a"]
+    assert row["lead"] == pytest.approx(0.1, abs=0.01)
+    assert row["low"] > 0.1, "over users"
+    assert row["lead low"] < 0 < row["lead high"], "over users and seeds"
+    alone = shapley.table({present: payout[:1] for present, payout in payouts.items()}).set_index("modality").loc["a"]
+    assert alone["lead low"] > 0, "of one seed: over users"

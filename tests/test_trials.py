@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from studylib import content, trials
+from studylib import checkpoints, content, trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
 from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.files import write_bytes
+from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
-from studylib.trial import baseline, record_of, trained, validation_sample
+from studylib.trial import CODES, baseline, forget_other_codes, record_of, trained, trained_on, validation_sample
 from studylib.trials import key_of, run
 from tests.conftest import toy
 
@@ -128,6 +129,7 @@ def test_a_killed_trial_goes_on_to_the_same_record(folders):
 def log_after_a_damaged_checkpoint(spec: Trial) -> str:
     key = key_of(spec, load("Toy"))
     write_bytes(work_folder(key) / "checkpoint.safetensors", b"not a checkpoint")
+    write_bytes(work_folder(key) / CODES, content.of(spec, load("Toy")).ids.digest.encode())
     assert run_trial(key, spec.model_dump_json(), str(Store.default().root)) == FINISHED
     return (work_folder(key) / "log.txt").read_text()
 
@@ -136,6 +138,39 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_again(folders):
     log = log_after_a_damaged_checkpoint(quick(epochs=2))
     assert "damaged checkpoint" in log
     assert "epoch 1/2" in log
+
+
+def test_weights_belong_to_the_codes_that_they_were_trained_on(folders, capsys):
+    """Another machine may fit other codes under the same key: neither its checkpoint nor its weights are taken."""
+    spec, data = quick(), load("Toy")
+    key, ids = key_of(spec, data), content.of(spec, data).ids
+    assert run_trial(key, spec.model_dump_json(), str(Store.default().root)) == FINISHED
+    work = work_folder(key)
+    assert trained_on(work, ids)
+    trained(spec, data, work)
+    other = SemanticIds(ids.codes[::-1], ids.sizes)
+    assert not trained_on(work, other)
+    assert forget_other_codes(work, other)
+    assert "of other Semantic IDs than are made here now" in capsys.readouterr().out
+    assert not (work / "model.safetensors").exists()
+    with pytest.raises(checkpoints.Damaged, match="of other Semantic IDs"):
+        trained(spec, data, work)
+    log = log_after_a_damaged_checkpoint(quick(seed=1))
+    assert "of other" not in log
+    write_bytes(work_folder(key_of(quick(seed=2), data)) / "checkpoint.safetensors", b"of codes that nobody knows")
+    assert run_trial(key_of(quick(seed=2), data), quick(seed=2).model_dump_json(), str(folders / "s")) == FINISHED
+    assert "of other Semantic IDs" in (work_folder(key_of(quick(seed=2), data)) / "log.txt").read_text()
+
+
+def test_large_codes_are_kept_whole(folders):
+    """An index may hold codes that sixteen bits do not."""
+    codes = np.stack([np.arange(40) * 2000, np.arange(40) % 7], axis=1)
+    SemanticIds(codes, (80_000, 7)).save(folders / "large.json")
+    both = f"index:{folders / 'large.json'}+features:circle"
+    spec = trial(data="Toy", features=both, fusion="late", tokenizer=TOKENIZER, generator=QUICK | {"epochs": 1})
+    made = content.of(spec, load("Toy")).ids.codes
+    assert made.max() >= 65_536
+    assert np.array_equal(content.codes_of(run([spec])[0]), made)
 
 
 def test_two_runners_train_each_trial_once(folders):
@@ -267,6 +302,11 @@ def test_validation_sample_is_the_same_for_all(folders):
         ({"data": "Toy", "features": "features:circle", "tokenizer": {"codes": 1}}, "setting 'tokenizer.codes'"),
         ({"data": "Toy", "generator": {"name": "lstm"}}, "setting 'generator'"),
         ({"data": "Toy", "generator": {"dropout": 1.0}}, "setting 'generator.tiger.dropout'"),
+        ({"data": "Toy", "features": "minilm", "generator": {"name": "sasrec"}}, "'minilm': sasrec reads none; set"),
+        (
+            {"data": "Toy", "features": "index:a+index:b", "tokenizer": "opq"},
+            "'tokenizer': 'opq' is no mapping",
+        ),
     ],
 )
 def test_settings_that_do_not_exist_or_fit(settings, complaint):
@@ -290,12 +330,16 @@ def test_budgets_differ_in_size():
     assert BUDGETS["paper"].training == "windows"
 
 
-def test_a_record_holds_no_time(folders):
+def test_a_record_holds_no_time(folders, monkeypatch):
     from studylib.metrics import Ranks
     from studylib.trial import Outcome
 
     data = load("Toy")
     outcome = Outcome(Ranks.of([0] * 60), Ranks.of([0] * 60), [])
     spec = trial(data="Toy", generator={"name": "popularity"})
-    assert record_of(spec, data, outcome) == record_of(spec, data, outcome)
-    assert not {"cpu_seconds", "wall_seconds", "date"} & set(record_of(spec, data, outcome))
+    records = []
+    for now in (1.0, 1e9):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        monkeypatch.setattr(time, "process_time", lambda now=now: now)
+        records.append(record_of(spec, data, outcome))
+    assert records[0] == records[1]

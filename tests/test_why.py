@@ -215,3 +215,7 @@ def test_data_sets_without_both_rows_are_left_out_and_named(monkeypatch):
     assert left_out == {"bare": "table_2 of bare is not there", "textual": "its table_2 has no row ocr"}
     with pytest.raises(StudyError, match=r"datasets: none has rows of text and ocr .*bare is not there.*02_unimodal"):
         why.cases(["bare"], "text", "ocr")
+
+
+def test_a_text_stands_for_two_as_well():
+    assert attributes.representative(["bolt", "steel bolt M4 x 16 mm, pack of ten"]) in (0, 1)

@@ -78,7 +78,7 @@ def representative(texts: list[str]) -> int:
     """The text of median attribute density among those whose length lies between the quartiles."""
     lengths = [len(text.split()) for text in texts]
     low, high = np.quantile(lengths, [0.25, 0.75])
-    middling = [number for number, length in enumerate(lengths) if low <= length <= high]
+    middling = [number for number, length in enumerate(lengths) if low <= length <= high] or range(len(texts))
     ordered = sorted(middling, key=lambda number: (density(texts[number])["attribute"], number))
     return ordered[len(ordered) // 2]
 

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from studylib import paths, tables
 from studylib.analysis.significance import compare
 from studylib.errors import StudyError
-from studylib.files import put_between, read_yaml
+from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
 
 LEDGER = Path(__file__).with_name("claims.yaml")
@@ -245,7 +245,5 @@ def _said(finding: Finding) -> str:
 
 if __name__ == "__main__":  # python -m studylib.analysis.claims README.md
     file = Path(sys.argv[1])
-    file.write_text(
-        into(file.read_text(encoding="utf-8"), tables.saved("ledger", "claims").rename(columns=MARK_COLUMN)),
-        encoding="utf-8",
-    )
+    ledger = tables.saved("ledger", "claims").rename(columns=MARK_COLUMN)
+    write_bytes(file, into(file.read_text(encoding="utf-8"), ledger).encode())

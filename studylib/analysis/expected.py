@@ -12,7 +12,7 @@ import pandas as pd
 
 from studylib import paths, tables
 from studylib.errors import StudyError
-from studylib.files import put_between, read_yaml
+from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
 from studylib.store import Store
 
@@ -101,4 +101,4 @@ def documents() -> dict[Path, str]:
 
 if __name__ == "__main__":  # python -m studylib.analysis.expected
     for file, text in documents().items():
-        file.write_text(text, encoding="utf-8")
+        write_bytes(file, text.encode())

@@ -101,9 +101,9 @@ def overlap_of_seeds(
 
     Each seed stands against the next of the other side, as many as the shorter has: tokenizers of one seed make the
     same draws, and codes agree by that (on Scientific the third codes of MiniLM with those of the pictures by 0.16, in
-    place of 0.01 with two seeds). Without ``second`` the other side is the kind itself: what two fits of one tokenizer
-    on one encoder agree in, the ceiling for any two encoders. The interval is that of the mean. Equal IDs, as ready
-    ones are with every seed, count once.
+    place of 0.01 with two seeds). Where each side has one seed, ``pairs`` is 1 and they do. Without ``second`` the
+    other side is the kind itself: what two fits of one tokenizer on one encoder agree in, the ceiling for any two
+    encoders. The interval is that of the mean. Equal IDs, as ready ones are with every seed, count once.
 
     Raises:
         StudyError: one kind of IDs that are all equal.
@@ -130,6 +130,12 @@ def overlap_of_seeds(
 def _turned(seeds: Sequence) -> list:
     """From the second on, then the first: beside the seeds as they are, every one meets another."""
     return [*seeds[1:], *seeds[:1]]
+
+
+def _another(number: int, seeds: Sequence) -> np.ndarray | None:
+    """The next seed after ``number``, or the first; None where that is ``number`` itself."""
+    place = (number + 1) % len(seeds)
+    return None if place == number else seeds[place]
 
 
 def _different(kind: Sequence[Codes]) -> list[np.ndarray]:
@@ -176,13 +182,19 @@ def closer(
 ) -> dict[str, float]:
     """Do the first codes of ``fused`` agree more with those of ``first`` than of ``second`` (004, Table 1)?
 
-    Each argument is the seeds of one kind of IDs; each of ``fused`` meets the next of the others, as many as the
-    shortest has (``seeds``), for the reason in ``overlap_of_seeds``.
+    Each argument is the codes of seeds 0, 1, ... of one kind of IDs; each of ``fused`` meets the next seed of the
+    others, never its own, for the reason in ``overlap_of_seeds``. ``seeds``: those of ``fused`` that meet another of
+    both; without one all else is NaN.
     ``with first``, ``with second``: AMI; ``difference`` with its 95 % interval over items, ``low`` and ``high``; all
     are means over seeds.
     """
-    together = zip(fused, _turned(first), _turned(second), strict=False)
-    seeds = [tuple(prefixes(ids, 1) for ids in codes) for codes in together]
+    seeds = []
+    for number, ids in enumerate(fused):
+        one, other = _another(number, first), _another(number, second)
+        if one is not None and other is not None:
+            seeds.append(tuple(prefixes(codes, 1) for codes in (ids, one, other)))
+    if not seeds:
+        return {"seeds": 0} | dict.fromkeys(("with first", "with second", "difference", "low", "high"), np.nan)
 
     def agreement(items: np.ndarray | slice, side: int) -> float:
         return float(np.mean([ami(codes[0][items], codes[side][items]) for codes in seeds]))

@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from studylib.analysis.significance import bootstrap_interval
+from studylib.analysis.significance import bootstrap_interval, compare
 from studylib.data import planted
 from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
 
-Payouts = dict[frozenset[str], Float[np.ndarray, " users"]]
+Payouts = dict[frozenset[str], Float[np.ndarray, "*seeds users"]]
 
 
-def shapley_values(payouts: Payouts) -> dict[str, Float[np.ndarray, " users"]]:
+def shapley_values(payouts: Payouts) -> dict[str, Float[np.ndarray, "*seeds users"]]:
     """Each player's value, user by user: sum over the subsets S without the player of
 
         |S|! (n - |S| - 1)! / n! * (payout(S with the player) - payout(S))      (Shapley, 1953)
@@ -52,7 +52,7 @@ def shapley_values(payouts: Payouts) -> dict[str, Float[np.ndarray, " users"]]:
 
 
 def payouts_of(records: Sequence[dict], metric: str = "recall@10") -> Payouts:
-    """Per-user payouts of a masked model's trials, averaged over seeds, by the modalities that histories had.
+    """Per-user payouts of a masked model's trials, [seeds, users], by the modalities that histories had.
 
     Raises:
         StudyError: a trial was not trained with masks.
@@ -66,7 +66,7 @@ def payouts_of(records: Sequence[dict], metric: str = "recall@10") -> Payouts:
         for subset, ranks in (record["ranks_subsets"] | whole).items():
             present = frozenset(subset.split("+")) - {""}
             sums.setdefault(present, []).append(getattr(Ranks.unpack(ranks), name)(int(k)))
-    return {present: np.mean(rows, axis=0) for present, rows in sums.items()}
+    return {present: np.stack(rows) for present, rows in sums.items()}
 
 
 def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts:
@@ -133,24 +133,28 @@ def recovered(rows: pd.DataFrame) -> list[str]:
 
 
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
-    """One row a modality: value, its 95 % interval over users, and its share of what all modalities add.
+    """One row a modality: value, its 95 % bootstrap interval over users, and its share of what all modalities add.
 
-    ``lead``, with its interval, is the value less that of the best of the others. NaN shares where all of them add
-    nothing to speak of: the interval of the sum reaches down to 0.
+    ``lead`` is the value less that of the best of the others, with its interval over users and seeds (of one seed: over
+    users). NaN shares where all of them add nothing to speak of: the interval of the sum reaches down to 0.
 
     The values add up to the payout of all modalities minus that of none, which is checked.
     """
     values = shapley_values(payouts)
     gain = payouts[frozenset(values)] - payouts[frozenset()]
-    total, seen = float(gain.mean()), bootstrap_interval(gain, seed)[0] > 0
+    total, seen = float(gain.mean()), bootstrap_interval(_by_user(gain), seed)[0] > 0
     if abs(sum(value.mean() for value in values.values()) - total) > 1e-9:
         raise AssertionError("Shapley values do not add up to what all modalities add")
     rows = []
     for player, value in values.items():
-        low, high = bootstrap_interval(value, seed)
+        low, high = bootstrap_interval(_by_user(value), seed)
         share = value.mean() / total if seen else np.nan
         row = {"modality": player, "value": value.mean(), "low": low, "high": high, "share": share}
         lead = value - max((other for name, other in values.items() if name != player), key=np.mean, default=0)
-        low, high = bootstrap_interval(lead, seed)
-        rows.append(row | {"lead": lead.mean(), "lead low": low, "lead high": high})
+        found = compare(lead, np.zeros_like(lead), seed)
+        rows.append(row | {"lead": lead.mean(), "lead low": found.low, "lead high": found.high})
     return pd.DataFrame(rows)
+
+
+def _by_user(values: Float[np.ndarray, "*seeds users"]) -> Float[np.ndarray, " users"]:
+    return np.atleast_2d(values).mean(0)

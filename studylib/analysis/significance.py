@@ -95,8 +95,12 @@ def bootstrap_interval(
     (1.0, 1.0)
     """
     distinct, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
-    low, high = np.quantile(draws @ distinct / len(values), [(1 - level) / 2, (1 + level) / 2])
+    rng, odds = np.random.default_rng(seed), counts / len(values)
+    means = [  # in parts: of many distinct values all draws at once would not fit into memory
+        rng.multinomial(len(values), odds, size=min(500, resamples - start)) @ distinct / len(values)
+        for start in range(0, resamples, 500)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

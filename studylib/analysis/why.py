@@ -136,11 +136,11 @@ def score(data: Dataset, records: Sequence[dict]) -> Seeds:
 def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """One row a data set (and ``pooled`` where there are several), property, and whose it is: target's or history's.
 
-    Columns: ``data``, ``of``, ``property``, ``users``; Spearman's ``rho`` with the gain, its 95 % bootstrap interval
-    over users, ``low`` and ``high``, and over targets, ``low targets`` and ``high targets``; the middle 95 % of the
-    control, ``shuffled low`` and ``shuffled high``; ``p``, the share of the control as far from 0 (two-sided), and
-    ``p holm`` over the table. Positive: the more of it, the more OCR-text gains. What is the same for all users (where
-    no text is cut off, say) is related to nothing, and has no row.
+    Columns: ``data``, ``of``, ``property``, ``users``, ``seeds`` (the fewest of either side); Spearman's ``rho`` with
+    the gain, its 95 % bootstrap interval over users, ``low`` and ``high``, and over targets, ``low targets`` and
+    ``high targets``; the middle 95 % of the control, ``shuffled low`` and ``shuffled high``; ``p``, the share of the
+    control as far from 0 (two-sided), and ``p holm`` over the table. Positive: the more of it, the more OCR-text gains.
+    What is the same for all users (where no text is cut off, say) is related to nothing, and has no row.
     """
     _some(cases)
     groups = {one.data.name: [one] for one in cases} | ({POOLED: list(cases)} if len(cases) > 1 else {})
@@ -166,6 +166,7 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
         control.append(correlations(dealt, gains))
     table, rho = pd.DataFrame(RELATED, columns=["of", "property"]), correlations(x, gains)
     table["users"], table["rho"] = sum(len(one.gain) for one in group), rho
+    table["seeds"] = min(len(side) for one in group for side in (one.text, one.ocr))
     table[["low", "high"]] = _middle(over_users)
     table[["low targets", "high targets"]] = _middle(over_targets)
     table[["shuffled low", "shuffled high"]] = _middle(control)

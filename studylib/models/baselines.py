@@ -69,11 +69,16 @@ def full_ranks(
     """Places (0 = first) of the targets among all items; equal scores are ordered by item id.
 
     With ``leave_out_seen`` the items of the history come last.
+
+    Raises:
+        FloatingPointError: a score is not a number.
     """
     ranks = np.empty(len(targets), dtype=np.int64)
     for begin in range(0, len(targets), USERS_PER_BATCH):
         part = slice(begin, begin + USERS_PER_BATCH)
         scores = model.scores(histories[part])
+        if np.isnan(scores).any():  # nothing is larger than NaN, so every target would be first
+            raise FloatingPointError("scores: not a number; training has diverged, lower lr")
         if leave_out_seen:
             for row, history in zip(scores, histories[part], strict=True):
                 row[history] = -np.inf

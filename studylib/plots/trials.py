@@ -87,7 +87,7 @@ def differences(
     usual = rows["against"] == reference
     axis.set_yticks(places, rows["method"].where(usual, rows["method"] + "\nagainst " + rows["against"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"test Recall@10 against “{base['method']}” ({base[metric]:.4f}), %")
+    axis.set_xlabel(f"test {printed(metric)} against “{base['method']}” ({base[metric]:.4f}), %")
     axis.grid(axis="y", visible=False)
     legend_aside(axis)
     return axis
