@@ -42,14 +42,14 @@ class TokenizerSettings(Settings):
     def _read(self):
         """Refuse a setting that the tokenizer does not read: it would be believed to have done something."""
         for name in _READ_BY_SOME:
-            if name not in _READS.get(self.name, ()) and getattr(self, name) != type(self).model_fields[name].default:
-                readers = ", ".join(tokenizer for tokenizer, read in _READS.items() if name in read)
+            if name not in READS.get(self.name, ()) and getattr(self, name) != type(self).model_fields[name].default:
+                readers = ", ".join(tokenizer for tokenizer, read in READS.items() if name in read)
                 raise ValueError(f"{name} is read by {readers}, not by {self.name}: leave it out")
         return self
 
 
 _NETWORK = ("lr", "batch", "latent", "hidden")
-_READS = {
+READS = {  # beside levels, codes and iterations, which every tokenizer reads; each fits by these names
     "residual-kmeans": ("normalise_residuals",),
     "balanced-kmeans": ("normalise_residuals",),
     "r-vq": ("normalise_residuals", "update", "decay", "lr", "batch"),
@@ -57,7 +57,7 @@ _READS = {
     "letter": (*_NETWORK, "alignment", "diversity", "clusters"),
     "cost": (*_NETWORK, "contrast", "contrast_temperature"),
 }
-_READ_BY_SOME = tuple(dict.fromkeys(name for read in _READS.values() for name in read))
+_READ_BY_SOME = tuple(dict.fromkeys(name for read in READS.values() for name in read))
 
 
 class TigerSettings(Settings):

@@ -26,7 +26,7 @@ def test_the_term_is_that_of_a_double_loop():
 
 def test_without_weight_it_is_rq_vae():
     ours = cost.fit(X, iterations=3, seed=5, contrast=0.0, **SMALL)
-    theirs = rq_vae.fit(X, epochs=3, seed=5, **SMALL)
+    theirs = rq_vae.fit(X, iterations=3, seed=5, **SMALL)
     assert (ours.codes == theirs.codes).all()
     assert ours.error == theirs.error
 
@@ -49,6 +49,6 @@ class Kept(cost.Contrast):
 def test_what_the_codes_rebuild_tells_an_item_from_more_of_the_others():
     """And pays for it with a larger error."""
     plain, contrasted = Kept(0.0, 0.1), Kept(0.1, 0.1)
-    errors = [rq_vae.fit(X, epochs=40, seed=0, terms=terms, **SMALL).error[-1] for terms in (plain, contrasted)]
+    errors = [rq_vae.fit(X, iterations=40, seed=0, terms=terms, **SMALL).error[-1] for terms in (plain, contrasted)]
     assert contrasted.nearer() < 0.85 * plain.nearer()
     assert errors[0] < errors[1] < 1.2 * errors[0]

@@ -103,7 +103,7 @@ def test_the_gradients_are_where_they_belong():
 
 def test_without_weights_it_is_rq_vae():
     shape = {name: value for name, value in SMALL.items() if name not in ("iterations", "clusters")}
-    theirs = rq_vae.fit(X, epochs=3, seed=5, **shape)
+    theirs = rq_vae.fit(X, iterations=3, seed=5, **shape)
     ours = letter.fit(X, H, seed=5, **SMALL, alignment=0, diversity=0)
     assert (ours.codes == theirs.codes).all()
     assert (ours.error, ours.report) == (theirs.error, theirs.report)

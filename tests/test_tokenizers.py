@@ -291,9 +291,9 @@ def test_dead_codes_come_back(update, monkeypatch):
     far = torch.full((16, 64), 50.0)
     far[0] = 0
     monkeypatch.setattr(r_vq, "plus_plus", lambda *_: far.clone())
-    assert len(np.unique(r_vq.fit(X, levels=1, codes=16, epochs=15, update=update, lr=0.01).codes)) >= 15
+    assert len(np.unique(r_vq.fit(X, levels=1, codes=16, iterations=15, update=update, lr=0.01).codes)) >= 15
     monkeypatch.setattr(r_vq, "restart_dead", lambda *_: [])
-    assert len(np.unique(r_vq.fit(X, levels=1, codes=16, epochs=15, update=update, lr=0.01).codes)) == 1
+    assert len(np.unique(r_vq.fit(X, levels=1, codes=16, iterations=15, update=update, lr=0.01).codes)) == 1
 
 
 def test_residual_codes_are_comparable_to_those_of_faiss():
@@ -370,7 +370,7 @@ def test_the_gradients_of_the_loss_are_where_they_belong():
 
 
 def test_rq_vae_rebuilds_about_as_well_as_k_means_and_uses_its_codes():
-    result = rq_vae.fit(X, codes=32, epochs=10, latent=48, hidden=32, batch=128)
+    result = rq_vae.fit(X, codes=32, iterations=10, latent=48, hidden=32, batch=128)
     assert result.error[-1] <= fit(X, codes=32).error[-1] * 1.1
     assert len(np.unique(result.codes[:, 0])) >= 30
     assert result.error_of(result.codes[:, -1]) == pytest.approx(result.error[-1], rel=1e-5)

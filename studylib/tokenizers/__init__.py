@@ -3,13 +3,22 @@
 import numpy as np
 from jaxtyping import Float
 
-from studylib.config import TokenizerSettings
+from studylib.config import READS, TokenizerSettings
 from studylib.errors import StudyError
 from studylib.fusion import project
 from studylib.semantic_ids import SemanticIds
 from studylib.tokenizers import balanced_kmeans, collisions, cost, letter, opq, r_vq, residual_kmeans, rq_vae
 from studylib.tokenizers.residual import CHUNK, Quantised, sample_size
 
+TOKENIZERS = {
+    "residual-kmeans": residual_kmeans,
+    "r-vq": r_vq,
+    "rq-vae": rq_vae,
+    "letter": letter,
+    "cost": cost,
+    "opq": opq,
+    "balanced-kmeans": balanced_kmeans,
+}
 TITLES = {
     "residual-kmeans": "residual k-means",
     "r-vq": "R-VQ",
@@ -19,8 +28,6 @@ TITLES = {
     "opq": "OPQ",
     "balanced-kmeans": "balanced residual k-means",
 }
-
-
 LEARNED = ("r-vq", "rq-vae", "letter", "cost")  # by gradient, so that lr matters
 
 
@@ -66,24 +73,13 @@ def quantise(
     collaborative: Float[np.ndarray, "items width"] | None = None,
 ) -> Quantised:
     """Codes before anything is done about collisions."""
-    shape = (inputs, settings.levels, settings.codes, settings.iterations)
-    if settings.name == "r-vq":
-        how = (settings.update, settings.decay, settings.lr, settings.batch)
-        return r_vq.fit(*shape, settings.normalise_residuals, seed, *how)
-    network = (settings.latent, settings.hidden, settings.lr, settings.batch)
-    if settings.name == "rq-vae":
-        return rq_vae.fit(*shape, seed, *network)
+    shape = {name: getattr(settings, name) for name in ("levels", "codes", "iterations")}
+    options = {name: getattr(settings, name) for name in READS.get(settings.name, ())}
     if settings.name == "letter":
         if collaborative is None:
             raise StudyError("tokenizer letter: no collaborative embeddings; give SASRec's, or take rq-vae")
-        weights = (settings.alignment, settings.diversity, settings.clusters)
-        return letter.fit(inputs, collaborative, *shape[1:], seed, *network, *weights)
-    if settings.name == "cost":
-        return cost.fit(*shape, seed, *network, settings.contrast, settings.contrast_temperature)
-    if settings.name == "opq":
-        return opq.fit(*shape, seed)
-    kmeans = balanced_kmeans if settings.name == "balanced-kmeans" else residual_kmeans
-    return kmeans.fit(*shape, settings.normalise_residuals, seed)
+        options["collaborative"] = collaborative
+    return TOKENIZERS[settings.name].fit(inputs, seed=seed, **shape, **options)
 
 
 def check_error(error: tuple[float, ...], settings: TokenizerSettings) -> None:

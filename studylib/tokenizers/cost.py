@@ -54,18 +54,13 @@ class Contrast(rq_vae.Terms):
 
 def fit(
     embeddings: Float[np.ndarray, "items dims"],
-    levels: int = 3,
-    codes: int = 256,
-    iterations: int = 25,
-    seed: int = 0,
-    latent: int = 64,
-    hidden: int = 256,
-    lr: float = 1e-3,
-    batch: int = 512,
     contrast: float = 0.1,
-    temperature: float = 0.1,
+    contrast_temperature: float = 0.1,
+    **settings: int | float,
 ) -> Quantised:
     """Quantise ``embeddings`` as ``rq_vae.fit`` does, with ``contrast`` times L_NCE in its loss; 0 gives RQ-VAE's.
+
+    ``settings`` are those of ``rq_vae.fit``.
 
     Raises:
         StudyError: there are fewer items than codes, or a value is not finite.
@@ -73,5 +68,4 @@ def fit(
     >>> fit(np.array([[0.0, 1], [0, 2], [4, 1], [4, 2]]), levels=2, codes=2, iterations=1).codes.shape
     (4, 2)
     """
-    more = Contrast(contrast, temperature)
-    return rq_vae.fit(embeddings, levels, codes, iterations, seed, latent, hidden, lr, batch, more)
+    return rq_vae.fit(embeddings, terms=Contrast(contrast, contrast_temperature), **settings)

@@ -124,26 +124,21 @@ class Regularisation(rq_vae.Terms):
 def fit(
     embeddings: Float[np.ndarray, "items dims"],
     collaborative: Float[np.ndarray, "items width"],
-    levels: int = 3,
     codes: int = 256,
-    iterations: int = 25,
     seed: int = 0,
-    latent: int = 64,
-    hidden: int = 256,
-    lr: float = 1e-3,
-    batch: int = 512,
     alignment: float = 0.02,
     diversity: float = 0.0001,
     clusters: int = 10,
+    **settings: int | float,
 ) -> Quantised:
     """Quantise ``embeddings`` as ``rq_vae.fit`` does, with both terms added to its loss.
 
     Args:
         collaborative: an item's embedding by a model of who interacts with what; all zeros where there is none.
-        iterations: passes over the items.
         alignment: weight of L_CF; LETTER's alpha and its default.
         diversity: weight of L_Div; LETTER's beta and its default.
         clusters: groups of codes at each level.
+        settings: the others of ``rq_vae.fit``.
 
     With both weights 0 the result is RQ-VAE's. The report has each term's mean over an epoch, before its weight.
 
@@ -170,5 +165,5 @@ def fit(
         raise StudyError(f"letter: {codes} codes cannot fill {clusters} clusters; set clusters to fewer")
     known = torch.as_tensor(np.ascontiguousarray(collaborative), dtype=torch.float32)
     more = Regularisation(known, {"alignment": alignment, "diversity": diversity}, clusters, seed)
-    result = rq_vae.fit(embeddings, levels, codes, iterations, seed, latent, hidden, lr, batch, more)
+    result = rq_vae.fit(embeddings, codes=codes, seed=seed, terms=more, **settings)
     return replace(result, report=tuple(row | more.means(row["epoch"]) for row in result.report))

@@ -86,7 +86,7 @@ def fit(
     embeddings: Float[np.ndarray, "items dims"],
     levels: int = 3,
     codes: int = 256,
-    epochs: int = 25,
+    iterations: int = 25,
     normalise_residuals: bool = False,
     seed: int = 0,
     update: str = "ema",
@@ -112,6 +112,6 @@ def fit(
         return MovingAverages(centroids, decay) if update == "ema" else Gradient(centroids, lr)
 
     def level(residual, generator, log):
-        return learn(residual, codes, epochs, batch, updated, generator, log)
+        return learn(residual, codes, iterations, batch, updated, generator, log)
 
     return quantise(embeddings, levels, codes, normalise_residuals, seed, level)

@@ -190,7 +190,7 @@ def fit(
     embeddings: Float[np.ndarray, "items dims"],
     levels: int = 3,
     codes: int = 256,
-    epochs: int = 25,
+    iterations: int = 25,
     seed: int = 0,
     latent: int = 64,
     hidden: int = 256,
@@ -200,14 +200,14 @@ def fit(
 ) -> Quantised:
     """Quantise ``embeddings`` through an autoencoder of ``latent`` dimensions with one ``hidden`` layer each way.
 
-    Trained by Adam in ``epochs`` passes, at a rate that falls from ``lr`` to zero (002 takes AdaGrad at 1e-3, 15k steps
-    and batches of 2048). The error is measured in the space of ``embeddings``, whitening undone. ``terms`` are added to
-    the loss; None for RQ-VAE itself.
+    Trained by Adam in ``iterations`` passes, at a rate that falls from ``lr`` to zero (002 takes AdaGrad at 1e-3, 15k
+    steps and batches of 2048). The error is measured in the space of ``embeddings``, whitening undone. ``terms`` are
+    added to the loss; None for RQ-VAE itself.
 
     Raises:
         StudyError: there are fewer items than codes, or a value is not finite.
 
-    >>> result = fit(np.array([[0.0, 1], [0, 2], [4, 1], [4, 2]]), levels=2, codes=2, epochs=1)
+    >>> result = fit(np.array([[0.0, 1], [0, 2], [4, 1], [4, 2]]), levels=2, codes=2, iterations=1)
     >>> result.codes.shape, result.codebooks[0].shape
     ((4, 2), (2, 2))
     """
@@ -224,10 +224,10 @@ def fit(
     terms = terms or Terms()
     terms.start(model, white, rows)
     optimiser = torch.optim.Adam([*model.parameters(), *terms.parameters()], lr=lr)
-    steps = epochs * -(-len(white) // batch)
+    steps = iterations * -(-len(white) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     progress = Progress(energy_of(fitted))
-    for epoch in range(epochs):
+    for epoch in range(iterations):
         terms.refresh(model)
         for part in torch.randperm(len(white), generator=generator).split(batch):
             value = loss(model, white[part], partial(terms, model, part))
@@ -237,7 +237,7 @@ def fit(
             schedule.step()
         taken, squared, _ = encode(model, whitening, fitted)
         progress.add_all(epoch, squared, taken)
-        if epoch < epochs - 1:  # a restarted code needs an epoch to settle
+        if epoch < iterations - 1:  # a restarted code needs an epoch to settle
             restart(model, optimiser, white, [torch.bincount(c, minlength=codes) for c in taken.T], generator)
     found, squared, last = encode(model, whitening, x)
     energy = energy_of(x)
