@@ -55,7 +55,7 @@ def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
         try:
             return trained(trial, data, file.parent)
         except Damaged as error:
-            print(f"{error}; these weights are of no use", flush=True)
+            print(f"{error}: damaged weights, or of no use here", flush=True)
             file.unlink()
     print(f"no weights of {key} on this machine: training it again", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.

@@ -130,7 +130,7 @@ def test_damaged_weights_are_trained_again(finished, capsys):
     flip(work_folder(finished["key"]) / "model.safetensors")
     assert main(["recommend", finished["key"]]) == 0
     out = capsys.readouterr().out
-    assert "these weights are of no use" in out
+    assert "damaged weights" in out
     assert "next, by features:circle" in out
 
 

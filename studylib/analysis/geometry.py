@@ -132,16 +132,13 @@ def cka_values(x: Space, y: Space) -> Float[np.ndarray, " items"]:
     """
     _paired(x, y)
     x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))
-    both, one, other = (_likeness(*pair) for pair in ((x, y), (x, x), (y, y)))
+    if len(x) < max(x.shape[1], y.shape[1]):  # the same numbers from items x items products
+        kernels = x @ x.T, y @ y.T
+        both, one, other = ((kernels[a] * kernels[b]).mean(1) for a, b in ((0, 1), (0, 0), (1, 1)))
+    else:
+        both, one, other = (((a @ (a.T @ b)) * b).sum(1) / len(x) for a, b in ((x, y), (x, x), (y, y)))
     scale = np.sqrt(one.mean() * other.mean())
     return 2 * both / scale - both.mean() / scale * (one / one.mean() + other / other.mean() - 1)
-
-
-def _likeness(x: Space, y: Space) -> Float[np.ndarray, " items"]:
-    """For each item, the mean over all items of <x_i, x_j> <y_i, y_j>; the mean of that is ||Y'X||^2 / items^2."""
-    if len(x) < max(x.shape[1], y.shape[1]):  # the same numbers from items x items products
-        return ((x @ x.T) * (y @ y.T)).mean(1)
-    return ((x @ (x.T @ y)) * y).sum(1) / len(x)
 
 
 def neighbours(x: Space, k: int) -> np.ndarray:
@@ -301,16 +298,10 @@ def closer(spaces: dict[str, Space], to: str, first: str, second: str, seed: int
     interval over items (the same items for both), ``low`` and ``high``.
     """
     x, one, other = (unit(spaces[name], name) for name in (to, first, second))
-    here, there = _of_two(x, one, k, seed), _of_two(x, other, k, seed)
-    rows = [
-        (
-            measure,
-            here[measure].mean(),
-            there[measure].mean(),
-            *bootstrap_interval(there[measure] - here[measure], seed),
-        )
-        for measure in here
-    ]
+    there, rows = _of_two(x, other, k, seed), []
+    for measure, here in _of_two(x, one, k, seed).items():
+        interval = bootstrap_interval(there[measure] - here, seed)
+        rows.append((measure, here.mean(), there[measure].mean(), *interval))
     table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high"])
     table.insert(3, "difference", table[second] - table[first])
     return table
