@@ -161,8 +161,8 @@ def _count(text: str) -> int:
 
 
 def _tune(commands) -> None:
-    parser = commands.add_parser("tune", help="train a small grid of SASRec or GRU4Rec and rank it on validation")
-    parser.add_argument("generator", choices=("sasrec", "gru4rec"))
+    parser = commands.add_parser("tune", help="rank a small grid of a baseline's settings on validation")
+    parser.add_argument("generator", choices=("sasrec", "gru4rec", "item-knn"))
     parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
     parser.add_argument("--seed", type=_count, default=0, help="of every trial (default 0)")
     parser.add_argument("--jobs", type=_count, default=0, help="trials at a time (default: one per GPU, or else core)")

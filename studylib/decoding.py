@@ -87,55 +87,77 @@ def beam_search(
         What was found, and what is found with the seen items left out. The two share every level but the last, so
         that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
-    rows, levels = len(histories), len(model.target)
+    rows, last = len(histories), len(model.target) - 1
     memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)
     tokens, past, level = torch.full_like(nodes, START), None, 0
+    expand = _existing_children if constrained else _any_code
     while True:
-        # Levels at which every prefix has one child have nothing to choose: they are read in one piece.
-        run, forced = [tokens], []
-        while constrained and level + len(forced) < levels - 1 and tree.widest[level + len(forced)] == 1:
-            child, code, exists = tree.children(nodes, level + len(forced))
-            nodes = torch.where(exists, child, -1)[..., 0]
-            run.append(code[..., 0] + model.offsets[model.target[level + len(forced)]])
-            forced.append((code, nodes))
-        hidden, past = model.step(torch.stack(run, -1), level, memory, past)
-        for number, (code, reached) in enumerate(forced):
+        forced = _without_choice(tree, nodes, level, last) if constrained else []
+        ahead = [code + model.offsets[model.target[level + step]] for step, (_, code) in enumerate(forced)]
+        hidden, past = model.step(torch.stack([tokens, *ahead], -1), level, memory, past)
+        for step, (nodes, code) in enumerate(forced):
             if model.softmax != "tree":  # which gives an only child all of the probability
-                scores = scores + model.log_probabilities(hidden[:, :, number], level).gather(-1, code)[..., 0]
+                log_p = model.log_probabilities(hidden[:, :, step], level)
+                scores = scores + log_p.gather(-1, code[..., None])[..., 0]
             level += 1
             if watch is not None:
-                watch(level, reached, scores)
-        log_p = model.log_probabilities(hidden[:, :, -1], level)
-        if constrained:
-            child, code, exists = tree.children(nodes, level)
-            among = torch.where(exists, log_p.gather(-1, code), NEVER)
-            if model.softmax == "tree":  # a beam that has ended has no child to be normalised over
-                among = torch.log_softmax(among.masked_fill(~exists.any(-1, keepdim=True), 0), -1)
-                among = among.masked_fill(~exists, NEVER)
-            candidate = scores[..., None] + among
-        else:
-            child, code = _any_child(tree, nodes, level, log_p.shape[-1])
-            candidate = scores[..., None] + (torch.log_softmax(log_p, -1) if model.softmax == "tree" else log_p)
-        if level == levels - 1:
-            return _finish(tree, child, candidate, beams, None), (
-                None if seen is None else _finish(tree, child, candidate, beams, seen)
-            )
-        kept = min(beams, candidate[0].numel())
-        scores, best = _top(candidate, kept)
-        parent = best // candidate.shape[-1]
+                watch(level, nodes, scores)
+        child, code, gained = expand(
+            tree, nodes, level, model.log_probabilities(hidden[:, :, -1], level), model.softmax
+        )
+        candidate = scores[..., None] + gained
+        if level == last:
+            without_seen = None if seen is None else _finish(tree, child, candidate, beams, seen)
+            return _finish(tree, child, candidate, beams, None), without_seen
+        scores, best = _top(candidate, beams)
         nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
         nodes = torch.where(scores > NEVER, nodes, -1)
         if watch is not None:
             watch(level + 1, nodes, scores)
-        tokens = code + model.offsets[model.target[level]]
+        parent = best // candidate.shape[-1]
         past = [tuple(_reorder(part, parent, rows) for part in layer) for layer in past]
+        tokens, level = code + model.offsets[model.target[level]], level + 1
+
+
+def _without_choice(tree: TensorTree, nodes: Tensor, level: int, last: int) -> list[tuple[Tensor, Tensor]]:
+    """Nodes and codes, each [users, beams], of the levels from here on at which every prefix has one child at most."""
+    forced = []
+    while level < last and tree.widest[level] == 1:
+        child, code, exists = tree.children(nodes, level)
+        nodes = torch.where(exists, child, -1)[..., 0]
+        forced.append((nodes, code[..., 0]))
         level += 1
+    return forced
 
 
-def _top(candidate: Float[Tensor, "users beam child"], kept: int) -> tuple[Tensor, Tensor]:
-    return candidate.flatten(1).topk(kept, dim=1, sorted=True)
+def _existing_children(
+    tree: TensorTree, nodes: Tensor, level: int, log_p: Float[Tensor, "users beam code"], softmax: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nodes, codes and log-probabilities of each beam's children in the tree, each [users, beam, child]."""
+    child, code, exists = tree.children(nodes, level)
+    among = torch.where(exists, log_p.gather(-1, code), NEVER)
+    if softmax == "tree":  # a beam that has ended has no child to be normalised over
+        among = torch.log_softmax(among.masked_fill(~exists.any(-1, keepdim=True), 0), -1).masked_fill(~exists, NEVER)
+    return child, code, among
+
+
+def _any_code(
+    tree: TensorTree, nodes: Tensor, level: int, log_p: Float[Tensor, "users beam code"], softmax: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``_existing_children``, with every code of the level a child, at node -1 where no such prefix exists."""
+    child, code, exists = tree.children(nodes, level)
+    codes = log_p.shape[-1]
+    every = torch.full((*nodes.shape, codes + 1), -1, device=nodes.device)
+    every.scatter_(-1, torch.where(exists, code, codes), torch.where(exists, child, -1))
+    any_code = torch.arange(codes, device=nodes.device).expand(*nodes.shape, codes)
+    return every[..., :codes], any_code, torch.log_softmax(log_p, -1) if softmax == "tree" else log_p
+
+
+def _top(candidate: Float[Tensor, "users beam child"], beams: int) -> tuple[Tensor, Tensor]:
+    """The scores and places, over a user's beams and children, of the best ones; all if there are fewer."""
+    return candidate.flatten(1).topk(min(beams, candidate[0].numel()), dim=1, sorted=True)
 
 
 def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Tensor:
@@ -143,14 +165,6 @@ def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Ten
     part = part.unflatten(0, (users, -1))
     rows = torch.arange(users, device=part.device)[:, None]
     return part[rows, parent].flatten(0, 1)
-
-
-def _any_child(tree: TensorTree, nodes: Tensor, level: int, codes: int) -> tuple[Tensor, Tensor]:
-    """Every code as a child; -1 where no such prefix exists."""
-    child, code, exists = tree.children(nodes, level)
-    every = torch.full((*nodes.shape, codes + 1), -1, device=nodes.device)
-    every.scatter_(-1, torch.where(exists, code, codes), torch.where(exists, child, -1))
-    return every[..., :codes], torch.arange(codes, device=nodes.device).expand(*nodes.shape, codes)
 
 
 def rank_leaves(tree: TensorTree, scores: Float[Tensor, "users leaf"], seen: Tensor | None) -> Found:
@@ -166,7 +180,7 @@ def _finish(tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen:
         seen_here = (leaf.flatten(1)[:, :, None] == seen_leaves[:, None, :]) & (seen_leaves >= 0)[:, None, :]
         sizes = sizes - seen_here.sum(-1).view_as(sizes)
         candidate = candidate.masked_fill(sizes == 0, NEVER)
-    scores, best = _top(candidate, min(beams, candidate[0].numel()))
+    scores, best = _top(candidate, beams)
     leaves = torch.where(scores > NEVER, leaf.flatten(1).gather(1, best), -1)
     return Found(leaves, scores, torch.where(leaves >= 0, sizes.flatten(1).gather(1, best), 0))
 

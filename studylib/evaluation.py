@@ -75,21 +75,13 @@ class Searcher:
         place = np.full(len(split), MISSED, dtype=np.uint16)
         tree = self.ids.written.tree
         target_leaf = tree.leaf_of[split.targets]
-        for users, *both in self.leaves(split.histories, split.users):
-            every = np.arange(len(tree.group_sizes))
-            wanted = [(0, both[0], every), (1, both[1], every)]
-            wanted += [(2 + number, both[0], part) for number, part in enumerate(parts)]
-            for row, found, number_of in wanted:
-                leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
-                right = (leaves >= 0) & (number_of[leaves] == number_of[target_leaf[users]][:, None])
-                hit, slot = right.any(1), right.argmax(1)
-                ahead = np.cumsum(sizes, axis=1) - sizes
-                nothing = np.cumsum(leaves < 0, axis=1)  # free search drops what is no item's ID
-                first[row, users[hit]] = np.minimum(ahead[hit, slot[hit]], int(MISSED) - 1)
-                if row == 0:
-                    place[users[hit]] = (slot - nothing[np.arange(len(slot)), slot])[hit]
-                if row < 2:  # all items of a leaf have the same codes, so of a part the place is certain
-                    group[row, users[hit]] = np.minimum(sizes[hit, slot[hit]], int(MISSED))  # of more, a hit is worth 0
+        every_leaf = np.arange(len(tree.group_sizes))
+        for users, every, unseen in self.leaves(split.histories, split.users):
+            wanted = target_leaf[users]
+            place[users], first[0, users], group[0, users] = _places(every, every_leaf, wanted)
+            _, first[1, users], group[1, users] = _places(unseen, every_leaf, wanted)
+            for row, part in enumerate(parts, 2):  # all items of a leaf have the same codes: no group, a sure place
+                _, first[row, users], _ = _places(every, part, wanted)
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED
@@ -113,6 +105,24 @@ class Searcher:
                 if seen or item not in history
             ]
         return ranked[:count]
+
+
+def _places(found: Found, number_of: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each user's leaf ``wanted`` was found, or the first leaf of the same number; how many items it has.
+
+    The place is told in leaves and in items ahead of it; what was not found has MISSED twice, and 1.
+    """
+    leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
+    right = (leaves >= 0) & (number_of[leaves] == number_of[wanted][:, None])
+    slot = np.arange(len(wanted)), right.argmax(1)
+    nothing = np.cumsum(leaves < 0, axis=1)  # free search drops what is no item's ID
+    leaves_ahead, items_ahead = slot[1] - nothing[slot], (np.cumsum(sizes, axis=1) - sizes)[slot]
+    hit, most = right.any(1), int(MISSED)  # of a group of more, a hit is worth 0
+    return (
+        np.where(hit, np.minimum(leaves_ahead, most - 1), MISSED),
+        np.where(hit, np.minimum(items_ahead, most - 1), MISSED),
+        np.where(hit, np.minimum(sizes[slot], most), 1),
+    )
 
 
 def part_numbers(ids: SemanticIds, levels: tuple[int, ...]) -> np.ndarray:

@@ -17,20 +17,42 @@ from studylib.store import Store
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
 
+# Which items are ranked, and where a record has their ranks: all, also where several share an ID; all but those of
+# the history; or one item drawn for each ID, which is 002's rule (``metrics.PickedRanks``).
+RULES = {"every item": "ranks", "seen left out": "ranks_unseen", "one drawn": "ranks_picked"}
 
-def per_user(records: Sequence[dict], metric: str, unseen: bool = False) -> np.ndarray:
-    """One metric of every seed and user, [seeds, users]."""
+
+def per_user(records: Sequence[dict], metric: str, rule: str = "every item") -> np.ndarray:
+    """One metric of every seed and user, [seeds, users].
+
+    Args:
+        rule: which items are ranked, see ``RULES``.
+
+    Raises:
+        StudyError: a trial of an older version, whose items share IDs, has no ranks of drawn ones.
+    """
     name, k = metric.split("@")
-    field = "ranks_unseen" if unseen else "ranks"
-    return np.stack([getattr(Ranks.unpack(record[field]), name)(int(k)) for record in records])
+    return np.stack([getattr(_ranks(record, rule), name)(int(k)) for record in records])
 
 
-def paired(first: Sequence[dict], second: Sequence[dict], metric: str, unseen: bool = False) -> list[np.ndarray]:
+def _ranks(record: dict, rule: str) -> Ranks:
+    if rule != "one drawn":
+        return Ranks.unpack(record[RULES[rule]])
+    if RULES[rule] in record:
+        return PickedRanks.unpack(record[RULES[rule]])
+    if record["semantic_ids"] and record["semantic_ids"]["collision_rate"]:
+        raise StudyError(
+            f"trial {record['key']}: no ranks of drawn items; remove it from the store, and train it again"
+        )
+    return Ranks.unpack(record["ranks"])  # each ID has one item to draw
+
+
+def paired(first: Sequence[dict], second: Sequence[dict], metric: str, rule: str = "every item") -> list[np.ndarray]:
     """``per_user`` of two groups, for ``significance.compare``; what draws nothing is the same with every seed."""
     groups = (first, second)
     seeds = max(map(len, groups))
     return [
-        np.repeat(per_user(group, metric, unseen), seeds if method_of(group[0]).seedless else 1, axis=0)
+        np.repeat(per_user(group, metric, rule), seeds if method_of(group[0]).seedless else 1, axis=0)
         for group in groups
     ]
 
@@ -53,7 +75,7 @@ def comparison(
     reference: str | None = None,
     metric: str = "recall@10",
     against: dict[str, str] | None = None,
-    unseen: bool = False,
+    rule: str = "every item",
     paper: dict[str, float] | None = None,
 ) -> pd.DataFrame:
     """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
@@ -65,7 +87,7 @@ def comparison(
 
     Args:
         against: of rows that have another reference, its name.
-        unseen: what is tested (``difference`` to ``base``) is ``metric`` with seen items left out.
+        rule: which items are ranked for what is tested (``difference`` to ``base``), see ``RULES``.
         paper: by row, the paper's number, for a column of that name.
     """
     reference = next(iter(groups)) if reference is None else reference
@@ -82,7 +104,7 @@ def comparison(
         row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
             other = (against or {}).get(name, reference)
-            values, base = paired(group, groups[other], metric, unseen)
+            values, base = paired(group, groups[other], metric, rule)
             found = compare(values, base)
             row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
             row |= {"against": other, "base": base.mean()}
@@ -121,7 +143,7 @@ def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") 
     """
     rows = []
     for name, group in groups.items():
-        every, unseen = per_user(group, metric), per_user(group, metric, unseen=True)
+        every, unseen = per_user(group, metric), per_user(group, metric, "seen left out")
         found = compare(unseen, every)
         row = {"method": name, "every item": every.mean(), "seen left out": unseen.mean()}
         row |= {"relative": found.difference / every.mean()}
@@ -131,12 +153,12 @@ def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") 
 
 
 def contrasts(
-    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10", unseen: bool = False
+    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10", rule: str = "every item"
 ) -> pd.DataFrame:
     """One row a pair of groups: both means, first minus second with interval, p and Holm-corrected p over the rows."""
     rows = []
     for name, (first, second) in pairs.items():
-        values = paired(first, second, metric, unseen)
+        values = paired(first, second, metric, rule)
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "p"])
@@ -148,10 +170,8 @@ def with_and_without_seen(
     pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10"
 ) -> pd.DataFrame:
     """``contrasts`` with every item allowed, and with the items of the history left out; corrected over all rows."""
-    kinds = {"every item": False, "seen left out": True}
-    table = pd.concat(
-        [contrasts(pairs, metric, unseen).assign(items=name) for name, unseen in kinds.items()], ignore_index=True
-    )
+    rules = ("every item", "seen left out")
+    table = pd.concat([contrasts(pairs, metric, rule).assign(items=rule) for rule in rules], ignore_index=True)
     table.insert(1, "items", table.pop("items"))
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
@@ -224,12 +244,10 @@ def one_drawn(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> p
 
     002 shows one; see ``metrics.PickedRanks``. Groups of trials without such ranks are left out.
     """
-    name, k = metric.split("@")
     rows = []
     for row, group in groups.items():
         if all("ranks_picked" in record for record in group):
-            drawn = np.stack([getattr(PickedRanks.unpack(r["ranks_picked"]), name)(int(k)) for r in group])
-            every = per_user(group, metric)
+            drawn, every = per_user(group, metric, "one drawn"), per_user(group, metric)
             found = compare(drawn, every)
             rows.append({"method": row, "all shown": every.mean(), "one drawn": drawn.mean()})
             rows[-1] |= {column: getattr(found, column) for column in ("difference", "low", "high", "p")}

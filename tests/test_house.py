@@ -13,6 +13,7 @@ import yaml
 from studylib import paths, plots, tables, wording
 from studylib.analysis.significance import compare
 from studylib.cli import main
+from studylib.errors import StudyError
 from studylib.methods import method
 from studylib.metrics import PickedRanks, Ranks
 
@@ -152,7 +153,7 @@ def test_a_comparison_can_leave_out_what_was_seen():
         name: [record("minilm", 0, [None] * 40) | {"ranks_unseen": unseen.pack(), "metrics_unseen": unseen.means()}]
         for name, unseen in {"a": missed, "b": found}.items()
     }
-    every, unseen = (tables.comparison(groups, unseen=flag).iloc[1] for flag in (False, True))
+    every, unseen = (tables.comparison(groups, rule=rule).iloc[1] for rule in ("every item", "seen left out"))
     assert (every["difference"], unseen["difference"], unseen["base"]) == (0, 1, 0)
     assert unseen["p"] < 0.001
     both = tables.with_and_without_seen({"b against a": (groups["b"], groups["a"])})
@@ -181,6 +182,11 @@ def test_the_rule_of_one_drawn_item_stands_beside_the_expectation():
     assert table["method"].tolist() == ["shared"]
     assert table["one drawn"][0] == pytest.approx((ranks < 10).mean() / 2)
     assert tables.one_drawn({"apart": rows["apart"]}).empty
+    beside = tables.comparison(rows, rule="one drawn").iloc[1]  # of IDs that no items share, the rule changes nothing
+    assert (beside["base"], beside["difference"]) == pytest.approx(((ranks < 10).mean(), -(ranks < 10).mean() / 2))
+    old = rows["apart"][0] | {"key": "0" * 16, "semantic_ids": {"collision_rate": 0.1}}
+    with pytest.raises(StudyError, match="no ranks of drawn items"):
+        tables.per_user([old], "recall@10", "one drawn")
 
 
 def test_a_row_of_fewer_seeds_than_another_says_so():

@@ -216,6 +216,22 @@ def test_a_grid_is_ranked_by_validation_alone_and_not_trained_twice(folders, mon
     assert tuning.winner(table)["lr"] == 1e-2
 
 
+def test_a_count_is_tuned_on_validation_too(folders, monkeypatch):
+    grid = ({"window": 10, "damping": 0.5, "recency": 1.0, "distance_decay": False}, {"recency": 0.1})
+    monkeypatch.setitem(tuning.GRIDS, "item-knn", grid)
+    table, data = tuning.tune("item-knn", "Toy"), load("Toy")
+    for point in table.to_dict("records"):
+        settings = {name: point[name] for name in grid[0]}
+        model, valid = ItemKnn(data.training, data.n_items, ItemKnnSettings(**settings)), data.valid
+        hits = [
+            target in np.argsort(-model.scores([history])[0], kind="stable")[:10]
+            for history, target in zip(valid.histories, valid.targets, strict=True)
+        ]
+        assert point["validation recall@10"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert ItemKnnSettings(**tuning.winner(table))
+    assert (paths.results_of("Toy") / "tuning_item-knn.csv").exists()
+
+
 def test_nothing_to_train_on_and_a_loss_without_end():
     with pytest.raises(StudyError, match="no user has two items before the validation item"):
         next_item.train(untrained("sasrec"), [np.array([1])], tiny("sasrec").generator, 0, lambda _: 0.0)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,7 @@ class Claim(Settings):
         data: the data sets that it is tested on.
         table: name of a saved table.
         first, second: its rows that are compared, by their names.
+        rule: which items are ranked for that, see ``tables.RULES``.
         where_row: the row of a table of measures, by the values of some columns.
         columns: of such a table: value, low and high.
         above, below, within: the condition, on relative differences (0.05 is 5 %) or on the measure itself.
@@ -59,6 +61,7 @@ class Claim(Settings):
     table: str
     first: str = ""
     second: str = ""
+    rule: Literal[tuple(tables.RULES)] = "every item"
     where_row: dict[str, str] = Field(default_factory=dict)
     columns: tuple[str, str, str] = ("value", "low", "high")
     above: float | None = None
@@ -162,7 +165,7 @@ def find(claim: Claim, data: str) -> Finding:
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
     rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
-    first, second = tables.paired(*rows, METRIC)
+    first, second = tables.paired(*rows, METRIC, claim.rule)
     found, base = compare(first, second), second.mean()
     difference, low, high, by_users, by_seeds = (
         getattr(found, name) / base for name in ("difference", "low", "high", "by_users", "by_seeds")

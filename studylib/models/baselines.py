@@ -28,8 +28,7 @@ class ItemKnn:
 
     score(j) = sum over the last items i, newest first, of recency^n C_ij / (C_i C_j)^damping. C_ij sums 1 / distance
     (or 1, without ``distance_decay``) over the times that i and j stand at most ``window`` positions apart; C_i counts
-    i. Damping 0.5, recency 1 and no decay give the plain cosine. The defaults were chosen on the validation split of
-    two data sets, Scientific and Instruments.
+    i. Damping 0.5, recency 1 and no decay give the plain cosine. `study tune` chooses by data set (params/*.yaml).
     """
 
     def __init__(self, training: Sequence[np.ndarray], n_items: int, settings: ItemKnnSettings):
