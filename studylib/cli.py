@@ -24,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
     found = _Parser(prog="study", description=__doc__.splitlines()[0])
     commands = found.add_subparsers(dest="command", required=True)
     for add in (
-        _check, _convert, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _bench, _selftest, _site,
+        _check, _convert, _import, _encoders, _embed, _run, _tune, _trials, _verify, _gc, _recommend, _export, _bench,
+        _selftest, _site,
     ):  # fmt: skip
         add(commands)
     return found
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"study: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstudy: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output, head for example, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -49,10 +53,13 @@ def _check(commands) -> None:
 
     def do(options):
         from studylib.data import load
+        from studylib.doubts import doubts
 
         data = load(options.folder)
         print(json.dumps(data.statistics))
         data.check_texts()
+        for line in doubts(data):
+            print(line, file=sys.stderr)
 
     parser.set_defaults(do=do)
 
@@ -68,6 +75,23 @@ def _convert(commands) -> None:
         from studylib.data.amazon import convert
 
         print(json.dumps(convert(options.reviews, options.metadata, options.folder, options.core).statistics))
+
+    parser.set_defaults(do=do)
+
+
+def _import(commands) -> None:
+    parser = commands.add_parser("import", help="two tables of your own, CSV or TSV, to a data set folder")
+    parser.add_argument("interactions", type=Path, help="columns user, item and, unless rows are in order, time")
+    parser.add_argument("items", type=Path, help="columns item and title, brand, categories, description or others")
+    parser.add_argument("folder", type=Path, help="the folder to make; its name is the data set's")
+    parser.add_argument("--images", type=Path, help="a folder with <item>.jpg or .png for every item; copied")
+    parser.add_argument("--core", type=int, default=5, help="fewest interactions of a user and of an item (default 5)")
+
+    def do(options):
+        from studylib.data.from_tables import convert
+
+        made = convert(options.interactions, options.items, options.folder, options.images, options.core)
+        print(json.dumps(made.statistics))
 
     parser.set_defaults(do=do)
 
@@ -126,10 +150,11 @@ def _run(commands) -> None:
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786")
     engine.add_argument("--slurm", metavar="YAML", help="Slurm jobs as this file says: params/cluster/slurm.yaml")
+    parser.add_argument("--task", default="", help="of several runners that share the work which one this is: 0/8")
     parser.add_argument("--copies", type=Path, metavar="FOLDER", help="run nothing: write copies with these parameters")
 
     def do(options):
-        from studylib import notebook, unattended
+        from studylib import notebook, trials, unattended
         from studylib.files import parse_yaml
 
         notebooks = [file for file in options.files if file.suffix == ".ipynb"]
@@ -141,12 +166,15 @@ def _run(commands) -> None:
             extra["jobs"] = options.jobs
         if options.cluster or options.slurm:
             extra["engine"] = options.cluster or options.slurm
+        unattended.check_taken({name for name, _ in options.set}, notebooks)
         givens = [notebook.read_parameters(file) | extra for file in params]
         if options.copies:
             if len(givens) > 1:
                 raise StudyError("run --copies: one file of parameters at a time, into a folder of its own")
             unattended.copies(notebooks, givens[0], options.copies)
             return 0
+        trials.own_share_first([], options.task)  # complains now, not in a kernel
+        os.environ[trials.TASK] = options.task
         rows = unattended.execute_all(notebooks, givens)
         print(unattended.summary(rows))
         return 1 if any(row.error for row in rows) else 0
@@ -258,15 +286,37 @@ def _selftest(commands) -> None:
 
 def _recommend(commands) -> None:
     parser = commands.add_parser("recommend", help="a user's history and top items, as titles, by a finished trial")
-    parser.add_argument("key", help="the trial's key: see 'study trials'")
-    parser.add_argument("--user", help="the user's name in the data set (default: the first)")
-    parser.add_argument("--count", type=int, default=10, help="how many items (default 10)")
-    parser.add_argument("--seen", action="store_true", help="allow items that the user already had")
+    parser.add_argument("key", help="the trial's key, or its beginning: see 'study trials'")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--user", help="the user's name in the data set (default: the first)")
+    whose.add_argument("--history", type=_items, default=[], help="items in place of a user's, oldest first: 3,17,5")
+    parser.add_argument("--count", type=_count, default=10, help="how many items (default 10)")
+    parser.add_argument("--seen", action="store_true", help="allow items of the history")
 
     def do(options):
-        from studylib.recommend import recommend
+        from studylib.recommend import lines, opened
 
-        recommend(options.key, options.user, options.count, options.seen)
+        for line in lines(opened(options.key), options.user, options.count, options.seen, options.history):
+            print(line)
+
+    parser.set_defaults(do=do)
+
+
+def _items(text: str) -> list[int]:
+    return [_count(item) for item in text.split(",")]
+
+
+def _export(commands) -> None:
+    parser = commands.add_parser("export", help="write the Semantic IDs of a finished trial, as an index of tokens")
+    parser.add_argument("key", help="the trial's key, or its beginning: see 'study trials'")
+    parser.add_argument("file", type=Path, help="a .json file; {item: tokens}, as the data sets' X.index.json")
+
+    def do(options):
+        from studylib.recommend import opened
+
+        ids = opened(options.key).ids
+        ids.save(options.file)
+        print(f"{options.file}: {len(ids.codes)} Semantic IDs, like {' '.join(ids.tokens(0))}")
 
     parser.set_defaults(do=do)
 

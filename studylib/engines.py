@@ -145,7 +145,7 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
         write_bytes(work / "trial.json", trial.encode())
         with gpus().lend(devices) as own:
             for _ in range(TRIES):
-                status = CHILDREN.run(command, log, _alone() | environment | ONE_THREAD | own)
+                status = CHILDREN.run(command, log, _alone() | environment | ONE_THREAD | same_code() | own)
                 # torchrun gives 1 for whatever became of its processes; a complaint is the last line in the log then.
                 complained = status == BAD_INPUT or (devices > 1 and reason(log).startswith("error: "))
                 if status in (0, FOUND) or complained or CHILDREN.stopped.is_set():
@@ -171,6 +171,17 @@ def _alone() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in of_team and not name.startswith(parts)}
 
 
+def same_code() -> dict[str, str]:
+    """What makes a child import this very studylib, whatever lies in the folder that it starts in.
+
+    Without it ``python -m`` looks there first: for another checkout's studylib, or a user's own tokenize.py.
+    """
+    found = {"PYTHONSAFEPATH": "1"}
+    if (paths.ROOT / "pyproject.toml").exists():  # a checkout, installed or not
+        found["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return found
+
+
 def run_embedding(data: str, features: str, page: str, environment: dict[str, str]) -> str:
     """Fill the cache with the embeddings of a data set, in a process of its own; as ``run_trial``."""
     name = f"{Path(data).name}.{Path(features).name}.txt".replace(":", ".")
@@ -178,7 +189,7 @@ def run_embedding(data: str, features: str, page: str, environment: dict[str, st
     command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
     try:
         with gpus().lend(1) as own:
-            status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | own)
+            status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | same_code() | own)
     except (OSError, StudyError) as error:
         return f"failed: {error}"
     return FINISHED if status == 0 else f"failed with status {status}: {reason(log)}"

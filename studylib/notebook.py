@@ -26,10 +26,11 @@ class Parameters(Settings):
     """All parameters that any notebook takes."""
 
     data: str = "planted"
-    datasets: tuple[str, ...] = ("planted",)
+    datasets: tuple[str, ...] = ()
     features: tuple[str, ...] = ("minilm", "ppocr-v6")
     reference: str = "minilm"
     codes: int = Field(256, ge=2)
+    tokenizer: dict[str, str | int | float | bool] = Field(default_factory=dict)
     seeds: int = Field(3, ge=1, le=100)
     fewer_seeds: dict[str, int] = Field(default_factory=dict)
     budget: str = "cpu"
@@ -66,6 +67,12 @@ class Parameters(Settings):
     jobs: int = Field(0, ge=0)
     engine: str = ""
     train: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _its_own_data(cls, given: dict) -> dict:
+        """Without ``datasets`` a notebook of several looks at ``data`` alone."""
+        return given if given.get("datasets") else given | {"datasets": (given.get("data", "planted"),)}
 
     @field_validator("budget")
     @classmethod
@@ -153,7 +160,7 @@ class Parameters(Settings):
                 features=features,
                 fusion=choice.fusion,
                 page=choice.page,
-                tokenizer={"codes": self.codes} | choice.tokenizer,
+                tokenizer={"codes": self.codes} | self.tokenizer | choice.tokenizer,
                 generator=generator,
                 budget=self.budget,
                 seed=seed,
@@ -301,9 +308,10 @@ class Parameters(Settings):
 
     def rows(self, wanted: dict[str, list[Trial]]) -> dict[str, list[dict]]:
         """The records of several rows of a table, by the rows' names; the baselines' rows come last."""
-        baselines = tables.by_method(self.records(self.baseline_trials()))
-        records = iter(self.records(list(chain.from_iterable(wanted.values()))))
-        return {name: [next(records) for _ in row] for name, row in wanted.items()} | baselines
+        baselines = self.baseline_trials()
+        records = self.records([*baselines, *chain.from_iterable(wanted.values())])  # an engine is asked for once
+        found, content = records[: len(baselines)], iter(records[len(baselines) :])
+        return {name: [next(content) for _ in row] for name, row in wanted.items()} | tables.by_method(found)
 
     def ablate(self, choices: dict[str, Choice]) -> dict[str, list[dict]]:
         """The records of each choice, by its label, on the features of ``reference``."""

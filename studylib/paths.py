@@ -29,14 +29,23 @@ def results_root() -> Path:
     return Path(os.environ.get("STUDY_RESULTS", ROOT / "results"))
 
 
+def name_of(data: str) -> str:
+    """What a data set is called; one that is given as a folder goes by the folder's name.
+
+    >>> name_of("planted"), name_of("mine/Shop/")
+    ('planted', 'Shop')
+    """
+    return Path(data).resolve().name
+
+
 def results_of(data: str) -> Path:
-    """Tables of a data set, by its name; a data set given as a folder goes by the folder's name."""
-    return results_root() / Path(data).resolve().name
+    """Tables of a data set, by its name."""
+    return results_root() / name_of(data)
 
 
 def figures_of(data: str) -> Path:
     """Figures of a data set, by its name."""
-    return figures_root() / Path(data).resolve().name
+    return figures_root() / name_of(data)
 
 
 def figures_root() -> Path:

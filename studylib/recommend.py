@@ -1,53 +1,136 @@
-"""From a finished trial and a user to products that a person can look at."""
+"""From a finished trial to products that a person can look at, and to codes and models that a program can use."""
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from studylib import paths
+import numpy as np
+
+from studylib import content, paths
 from studylib.checkpoints import Damaged
 from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
+from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
 from studylib.trials import key_of, parse_trial
 
 
-def recommend(key: str, user: str | None = None, count: int = 10, seen: bool = False) -> None:
-    """Print the user's history and the ``count`` best items as titles.
+@dataclass(frozen=True)
+class Finished:
+    """A finished trial with its data set.
 
-    The weights of a trial are not published with its record: where they are missing the trial is trained again, which
-    on the same machine gives the same weights.
+    Args:
+        key: its whole key.
+        data: as it is now; the trial was made of the same.
+    """
+
+    key: str
+    trial: Trial
+    data: Dataset
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The trained generator; trained again if its weights are not on this machine."""
+        if self.trial.generator.name != "tiger":
+            raise StudyError(f"{self.key}: a {self.trial.generator.name} trial has no generator; choose one of tiger")
+        return with_weights(self.trial, self.data, self.key)
+
+    @cached_property
+    def ids(self) -> SemanticIds:
+        """Its Semantic IDs, fitted again from the same embeddings and seed.
+
+        Raises:
+            StudyError: a baseline, which has none.
+        """
+        if self.trial.generator.name != "tiger":
+            raise StudyError(
+                f"{self.key}: a {self.trial.generator.name} trial has no Semantic IDs; choose one of tiger"
+            )
+        return content.of(self.trial, self.data).ids
+
+    def recommend(
+        self, history: Sequence[int], count: int = 10, seen: bool = False, user: int = 0
+    ) -> list[tuple[int, float]]:
+        """The ``count`` best items after ``history`` (item ids, oldest first) with their scores, best first.
+
+        Args:
+            seen: allow items of the history.
+            user: the user's number; matters only to a generator with user tokens.
+
+        Raises:
+            StudyError: an empty history, an item that the data set has not, or a baseline that is trained.
+        """
+        history = np.asarray(history, dtype=np.int64)
+        if not len(history) or history.min() < 0 or history.max() >= self.data.n_items:
+            raise StudyError(f"history: give items of 0 to {self.data.n_items - 1}, at least one, oldest first")
+        if self.trial.generator.name in ("item-knn", "popularity"):
+            return self._counted(history, count, seen)
+        beams = max(self.searcher.beams, count + len(set(history.tolist())))  # fewer would end the list early
+        return replace(self.searcher, beams=beams).recommend(history, count, seen, user)
+
+    def _counted(self, history: np.ndarray, count: int, seen: bool) -> list[tuple[int, float]]:
+        from studylib.trial import baseline
+
+        scores = baseline(self.trial, self.data).scores([history])[0]
+        if not seen:
+            scores[history] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [(int(item), float(scores[item])) for item in best if scores[item] > -np.inf]
+
+
+def opened(key: str) -> Finished:
+    """A finished trial by its key, or by as much of it as tells it from the others.
 
     Raises:
-        StudyError: no such trial, a baseline, no such user, or the data set is not here.
+        StudyError: no such trial, several, or made from other data than the data set holds now.
     """
     store = Store.default()
     record = store.record(key)
     if record is None:
-        raise StudyError(f"{key}: no finished trial of that key; 'study trials' lists them")
-    trial = parse_trial(json.dumps(record["trial"]))
-    if trial.generator.name != "tiger":
-        raise StudyError(f"{key}: a {trial.generator.name} trial has no generator; choose a trial of tiger")
+        keys = [found for found in store.finished() if found.startswith(key)] if key else []
+        if len(keys) != 1 or (record := store.record(keys[0])) is None:
+            what = f"{len(keys)} finished trials have a key that begins so" if keys else "no finished trial of that key"
+            raise StudyError(f"{key}: {what}; 'study trials' lists them")
+    trial, key = parse_trial(json.dumps(record["trial"])), record["key"]
     data = load(trial.data)
     if key_of(trial, data) != key:
         raise StudyError(f"{key}: made from other data than {data.source or data.name} holds now; run the trial again")
+    return Finished(key, trial, data)
+
+
+def lines(
+    finished: Finished, user: str | None = None, count: int = 10, seen: bool = False, history: Sequence[int] = ()
+) -> Iterator[str]:
+    """A user's history, or another one, and the ``count`` best items, as titles.
+
+    Raises:
+        StudyError: no such user, or as ``Finished.recommend``.
+    """
+    data, trial = finished.data, finished.trial
     if user is not None and user not in data.users:
         raise StudyError(f"{trial.data}: no user {user!r}; users are named like {', '.join(data.users[:3])}")
-    searcher = with_weights(trial, data, key)
     number = data.users.index(user) if user is not None else 0
-    history = data.test.histories[number]
-    print(f"history of user {data.users[number]} ({data.name}), oldest first:")
-    for item in history:
-        print(f"  {item:>6}  {data.title(int(item))}")
-    print(f"next, by {trial.features} (seed {trial.seed}):")
-    for place, (item, score) in enumerate(searcher.recommend(history, count, seen, number), 1):
-        bought = "  <- bought" if item == data.test.targets[number] else ""
-        print(f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}")
+    found = finished.recommend(history or data.test.histories[number], count, seen, number)
+    whose = "the history given" if history else f"history of user {data.users[number]}"
+    yield f"{whose} ({data.name}), oldest first:"
+    yield from (f"  {item:>6}  {data.title(int(item))}" for item in history or data.test.histories[number])
+    of = trial.features if trial.generator.name == "tiger" else trial.generator.name
+    yield f"next, by {of} (seed {trial.seed}):"
+    for place, (item, score) in enumerate(found, 1):
+        bought = "  <- bought" if not history and item == data.test.targets[number] else ""
+        yield f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}"
 
 
 def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
-    """The trained generator, trained again if its weights are lost or damaged."""
+    """The trained generator, trained again if its weights are lost or damaged.
+
+    The weights of a trial are not published with its record: where they are missing the trial is trained again, which
+    on the same machine gives the same weights.
+    """
     from studylib.trial import WEIGHTS, trained
 
     file = work_folder(key) / WEIGHTS
@@ -57,7 +140,7 @@ def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
         except Damaged as error:
             print(f"{error}: damaged weights, or of no use here", flush=True)
             file.unlink()
-    print(f"no weights of {key} on this machine: training it again", flush=True)
+    print(f"{file}: no weights here; copy that folder from where it was trained. Training it again now", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.
     outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
     if outcome not in (FINISHED, ELSEWHERE):

@@ -118,6 +118,7 @@ class RenderedPage:
         lines: the text of every line.
         font_size: pixels at resolution 1024 that were really used.
         shrunk: the text did not fit at the asked font size.
+        cut: lines at the end that did not fit in the smallest font either, and are not drawn.
     """
 
     image: Image.Image
@@ -125,16 +126,18 @@ class RenderedPage:
     lines: list[str]
     font_size: int
     shrunk: bool
+    cut: int = 0
 
 
 def render(fields: list[str], page: Page, item: int = 0) -> RenderedPage:
     """Draw ``fields``, each from a new line, wrapped between words; a word too long for a line is broken.
 
-    Text that overflows is drawn in the largest whole font size that fits, and ``shrunk`` says so. Characters that the
-    font lacks show its missing-glyph box. Scripts that need shaping are drawn letter by letter in logical order.
+    Text that overflows is drawn in the largest whole font size that fits, and ``shrunk`` says so; where none does, the
+    smallest is taken, and the page ends where it is full. Characters that the font lacks show its missing-glyph box
+    (``missing_letters``). Scripts that need shaping are drawn letter by letter in logical order.
 
     Raises:
-        StudyError: there is no text, or it does not fit a page in the smallest font.
+        StudyError: there is no text.
 
     >>> drawn = render(["Steel ruler", "150 mm"], Page(resolution=256))
     >>> drawn.image.size, len(drawn.boxes), drawn.shrunk
@@ -145,8 +148,24 @@ def render(fields: list[str], page: Page, item: int = 0) -> RenderedPage:
     if not words:
         raise StudyError(f"item {item}: no text to draw; give the item a title or leave it out of the data set")
     page = page.of_item(fields)
-    size, lines = _largest_fit(words, page, item)
-    return _draw(lines, size, page)
+    size, lines, cut = _largest_fit(words, page)
+    return _draw(lines, size, page, cut)
+
+
+def missing_letters(text: str) -> set[str]:
+    """The characters that the font has no glyph for: all of them look alike on a page.
+
+    >>> sorted(missing_letters("5 µm, größer, 日本"))
+    ['日', '本']
+    """
+    return {letter for letter in set(text) - _glyphs() if not letter.isspace()}
+
+
+@cache
+def _glyphs() -> frozenset[str]:
+    from matplotlib.ft2font import FT2Font  # drawing itself does without matplotlib
+
+    return frozenset(map(chr, FT2Font(str(font_file())).get_charmap()))
 
 
 def font_file() -> Path:
@@ -183,7 +202,8 @@ def _pixels(size: int, page: Page) -> int:
     return max(1, round(size * page.canvas / CANVAS))
 
 
-def _largest_fit(words: list[list[str]], page: Page, item: int) -> tuple[int, list[str]]:
+def _largest_fit(words: list[list[str]], page: Page) -> tuple[int, list[str], int]:
+    """Font size, lines, and the number of lines that have no room in any size."""
     room = (CANVAS - 2 * page.margin) * page.canvas / CANVAS
     best = None
     low, high, size = SMALLEST_FONT, page.font_size, page.font_size
@@ -191,17 +211,14 @@ def _largest_fit(words: list[list[str]], page: Page, item: int) -> tuple[int, li
         pixels = _pixels(size, page)
         lines = [line for field in words for line in _wrap(field, pixels, room)]
         if (len(lines) - 1) * page.line_spacing * _line_height(pixels) + _line_height(pixels) <= room:
-            best, low = (size, lines), size + 1
+            best, low = (size, lines, 0), size + 1
         else:
             high = size - 1
         size = (low + high) // 2
-    if best is None:
-        letters = sum(len(word) for field in words for word in field)
-        raise StudyError(
-            f"item {item}: {letters} letters do not fit a page at {SMALLEST_FONT} pixels; "
-            "shorten the text, or lower margin or line_spacing"
-        )
-    return best
+    if best:
+        return best
+    fitting = math.floor((room / _line_height(pixels) - 1) / page.line_spacing) + 1  # of the smallest, tried last
+    return SMALLEST_FONT, lines[:fitting], len(lines) - fitting
 
 
 def _wrap(words: list[str], size: int, room: float) -> list[str]:
@@ -229,7 +246,7 @@ def _break(word: str, size: int, room: float) -> list[str]:
     return pieces
 
 
-def _draw(lines: list[str], size: int, page: Page) -> RenderedPage:
+def _draw(lines: list[str], size: int, page: Page, cut: int) -> RenderedPage:
     image = Image.new("L", (page.canvas, page.canvas), 255)
     pen = ImageDraw.Draw(image)
     font, height = _font(_pixels(size, page)), _line_height(_pixels(size, page))
@@ -243,4 +260,4 @@ def _draw(lines: list[str], size: int, page: Page) -> RenderedPage:
         boxes.append((*(math.floor(scale * edge) for edge in box[:2]), *(math.ceil(scale * edge) for edge in box[2:])))
     if page.resolution < page.canvas:
         image = image.resize((page.resolution, page.resolution), Image.Resampling.BOX)
-    return RenderedPage(image, boxes, lines, size, shrunk=size < page.font_size)
+    return RenderedPage(image, boxes, lines, size, shrunk=size < page.font_size, cut=cut)

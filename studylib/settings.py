@@ -1,5 +1,9 @@
 """The base of all settings: frozen, unknown names refused, one line of complaint."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import get_args
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from studylib.errors import StudyError
@@ -33,16 +37,37 @@ def checked(model: type[Settings], values: dict):
     try:
         return model(**values)
     except ValidationError as error:
-        raise StudyError(first_complaint(error)) from None
+        raise StudyError(first_complaint(error, model)) from None
 
 
-def first_complaint(error: ValidationError) -> str:
-    """One line that names the setting, its value and what is allowed."""
+def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line that names the setting of ``model``, its value and what is allowed."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {shown(where)}; see studylib/config.py for the settings there are"
+        known = list(_settings_at(model, problem["loc"][:-1]))
+        near = get_close_matches(str(problem["loc"][-1]), known, 1)
+        meant = f"did you mean {near[0]!r}? There are" if near else "there are"
+        return f"unknown setting {shown(where)}; {meant} {', '.join(known)}"
     if not where:  # several settings that do not go together
         says = problem["msg"].removeprefix("Value error, ")
         return f"{says} (given {shown(problem.get('input'))}); change one of them"
     return f"setting {where!r}: {problem['msg'].lower()} (given {shown(problem.get('input'))}); change its value"
+
+
+def _settings_at(model: type[BaseModel], place: Sequence[str | int]) -> dict:
+    """The fields of the settings at the place of an error, in which the choice of a union goes by its name."""
+    options = [model]
+    for part in place:
+        if part in options[0].model_fields:
+            options = [kind for kind in _kinds(options[0].model_fields[part].annotation) if issubclass(kind, BaseModel)]
+        else:
+            options = [kind for kind in options if part in get_args(kind.model_fields["name"].annotation)]
+    return options[0].model_fields
+
+
+def _kinds(annotation) -> list[type]:
+    """The classes that an annotation is made of."""
+    if isinstance(annotation, type):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in _kinds(part)]

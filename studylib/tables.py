@@ -9,6 +9,7 @@ import pandas as pd
 
 from studylib import paths
 from studylib.analysis.significance import compare, holm
+from studylib.config import BUDGETS
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
@@ -32,6 +33,13 @@ def per_user(records: Sequence[dict], metric: str, rule: str = "every item") -> 
         StudyError: a trial of an older version, whose items share IDs, has no ranks of drawn ones.
     """
     name, k = metric.split("@")
+    for record in records:
+        settings = record["trial"]["generator"]
+        if int(k) > settings.get("beams", int(k)) and settings.get("search") != "exact":
+            raise StudyError(
+                f"{metric}: trial {record['key']} was searched with {settings['beams']} beams, and nothing is known of "
+                "what is behind them; set generator: {beams: ...} to as many, or take a smaller k"
+            )
     return np.stack([getattr(_ranks(record, rule), name)(int(k)) for record in records])
 
 
@@ -134,6 +142,11 @@ def recommendation(
     groups = by_method(records)
     beside = {name: (paper or {}).get(method_of(group[0]).paper, {}).get(metric) for name, group in groups.items()}
     return comparison(groups, method(reference).label, metric, paper=beside)
+
+
+def validation(group: Sequence[dict]) -> float:
+    """Mean over seeds of the best epoch's Recall@10 on the validation split: what a choice of rows may look at."""
+    return float(np.mean([max(row["recall@10"] for row in validated(record["epochs"])) for record in group]))
 
 
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
@@ -303,6 +316,24 @@ def records_behind(name: str, data: str) -> dict[str, list[dict]]:
     return groups
 
 
+def _check_not_anothers(file: Path, record: dict) -> None:
+    """Two folders of one name, or a quick look after a long run, must not write over what is there.
+
+    Raises:
+        StudyError: the list is of another data set's trials, or of a larger budget's.
+    """
+    lists = json.loads(file.read_text()).values() if file.exists() else ()
+    found = (Store.default().record(key) for keys in lists for key in keys)
+    if (before := next(filter(None, found), None)) is None:
+        return
+    cure = "set STUDY_RESULTS and STUDY_FIGURES to folders of their own, or remove the table"
+    (old, new) = (one["trial"] for one in (before, record))
+    if old["data"] != new["data"] and before["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        raise StudyError(f"{file}: is of {old['data']}, which has the same name as {new['data']}; {cure}")
+    if list(BUDGETS).index(new["budget"]) < list(BUDGETS).index(old["budget"]):
+        raise StudyError(f"{file}: is of budget {old['budget']}, larger than {new['budget']}; {cure}")
+
+
 def save(
     table: pd.DataFrame,
     name: str,
@@ -314,14 +345,19 @@ def save(
 
     The keys of the trials that it was made from (``records``, or groups of them by row) go to <name>.trials.json, by
     row: what no such list names may be removed.
+
+    Raises:
+        StudyError: the table that is there is of another data set of this name, or of a larger budget.
     """
     folder = paths.results_of(data)
     printed = table if printed is None else printed
+    groups = records if isinstance(records, dict) else by_method(records)
+    if groups:
+        _check_not_anothers(folder / f"{name}.trials.json", next(iter(groups.values()))[0])
     write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
     latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     write_bytes(folder / f"{name}.tex", latex.to_latex(hrules=True).encode())
-    groups = records if isinstance(records, dict) else by_method(records)
     if groups:
         keys = {row: sorted(record["key"] for record in group) for row, group in groups.items()}
         write_json(folder / f"{name}.trials.json", keys)

@@ -7,12 +7,13 @@ trial at once. Where processes run is the engine's business (studylib/engines.py
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+from studylib import paths
 from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.encoders import embed, embeddings, registry
@@ -32,6 +33,7 @@ from studylib.settings import checked
 from studylib.store import FORMAT, Store, canonical, work_folder
 
 TALLY = "STUDY_TALLY"  # a file that gets a line from every run: trials trained, reused, failed
+TASK = "STUDY_TASK"  # "3/8": this runner is the third (from 0) of eight that share the work
 PATIENCE = 60  # seconds without news before the engine is asked whether it is in trouble
 
 
@@ -78,7 +80,12 @@ def index_file(data: Dataset, features: str) -> Path:
 def key_of(trial: Trial, data: Dataset) -> str:
     """16 hex digits of the hash of the config, the data's fingerprint and the code's format."""
     content = content_fingerprint(trial, data)
-    return sha256(canonical([FORMAT, trial.model_dump(mode="json"), content])).hexdigest()[:16]
+    return sha256(canonical([FORMAT, _by_name(trial.model_dump(mode="json")), content])).hexdigest()[:16]
+
+
+def _by_name(settings: dict) -> dict:
+    """A trial's settings with a data set given as a folder by the folder's name: it may lie elsewhere tomorrow."""
+    return settings | {"data": paths.name_of(settings["data"])}
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -137,14 +144,18 @@ def _tally(trained: int, reused: int, failed: int) -> None:
 
 
 def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
-    """The finished trials of these settings; without the data, so that two of different data cannot be told apart."""
+    """The finished trials of these settings; no data are needed but to tell apart trials of two versions of them."""
     finished: dict[bytes, list[dict]] = {}
     for record in store.records():
         if record["format"] == FORMAT:
-            finished.setdefault(canonical(record["trial"]), []).append(record)
+            finished.setdefault(canonical(_by_name(record["trial"])), []).append(record)
     found = []
     for trial in trials:
-        same = finished.get(canonical(trial.model_dump(mode="json")), [])
+        same = finished.get(canonical(_by_name(trial.model_dump(mode="json"))), [])
+        if len(same) > 1:
+            with suppress(StudyError):  # no data set here
+                current = key_of(trial, load(trial.data))
+                same = [record for record in same if record["key"] == current] or same
         if len(same) != 1:
             cure = "run the notebook with train: true" if not same else (
                 "they are of different data: delete the folders of all but one of "
@@ -186,15 +197,36 @@ def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engin
         log(f"{features}: {outcome}")
 
 
+def own_share_first(keys: Sequence[str], task: str) -> list[str]:
+    """The order in which one of several runners takes them: its own share, then from the end what others may have left.
+
+    Raises:
+        StudyError: ``task`` is not written "3/8".
+
+    >>> own_share_first("abcdefg", "1/3"), own_share_first("abc", "")
+    (['b', 'e', 'g', 'f', 'd', 'c', 'a'], ['a', 'b', 'c'])
+    """
+    if not task:
+        return list(keys)
+    number, _, of = task.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise StudyError(f"task {shown(task)}: write 0/8 for the first of eight runners, 7/8 for the last")
+    own = list(keys)[int(number) :: int(of)]
+    return own + [key for key in reversed(list(keys)) if key not in own]
+
+
 def _run_all(trials: dict[str, Trial], store: Store, engine: Engine, log: Callable[[str], None]) -> dict[str, str]:
-    """How each trial ended, by key; a line of progress after each."""
+    """How each trial ended, by key; a line of progress after each, and of those that run after a while without."""
     started, environment = time.monotonic(), study_environment()
     pending = {
-        engine.executor.submit(run_trial, key, trial.model_dump_json(), str(store.root.resolve()), environment): key
-        for key, trial in trials.items()
+        engine.executor.submit(
+            run_trial, key, trials[key].model_dump_json(), str(store.root.resolve()), environment
+        ): key
+        for key in own_share_first([*trials], os.environ.get(TASK, ""))
     }
     outcomes: dict[str, str] = {}
-    for key, outcome in _as_they_end(pending, engine, log):
+    log(f"trials: each writes to {work_folder('KEY') / 'log.txt'}")
+    for key, outcome in _as_they_end(pending, engine, log, _epochs_of(pending.values(), started)):
         outcomes[key] = outcome
         left, trial = len(trials) - len(outcomes), trials[key]
         minutes = (time.monotonic() - started) / len(outcomes) * left / 60
@@ -206,13 +238,32 @@ def _run_all(trials: dict[str, Trial], store: Store, engine: Engine, log: Callab
     return outcomes
 
 
-def _as_they_end(pending: dict[Future, str], engine: Engine, log: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    """Name and outcome of every piece of work as it ends; an engine in trouble is named while it lasts."""
+def _epochs_of(keys: Iterable[str], since: float) -> Callable[[], str]:
+    """Tells the last epoch of every trial whose log was written to since ``since`` (of the monotonic clock)."""
+    logs = {key: work_folder(key) / "log.txt" for key in keys}
+    begun = time.time() - (time.monotonic() - since)
+
+    def said() -> str:
+        found = []
+        for key, file in logs.items():
+            with suppress(OSError):  # not begun
+                lines = file.read_text(errors="replace").splitlines()
+                if lines and file.stat().st_mtime >= begun and lines[-1].startswith("epoch "):
+                    found.append(f"{key[:8]} {'  '.join(lines[-1].split('  ')[:1])}")
+        return ", ".join(found)
+
+    return said
+
+
+def _as_they_end(
+    pending: dict[Future, str], engine: Engine, log: Callable[[str], None], news: Callable[[], str] = str
+) -> Iterator[tuple[str, str]]:
+    """Name and outcome of every piece of work as it ends; in between ``news``, and what an engine in trouble says."""
     pending = dict(pending)
     while pending:
         ended, _ = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
-        if not ended and (trouble := engine.trouble()):
-            log(f"trials: {trouble}")
+        if not ended and (said := engine.trouble() or news()):
+            log(f"trials: {said}")
         for future in ended:
             yield pending.pop(future), _outcome(future)
 

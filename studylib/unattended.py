@@ -16,7 +16,7 @@ from studylib.data.registry import find
 from studylib.engines import check_name
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import check_regular, check_writable, write_bytes
-from studylib.notebook import check
+from studylib.notebook import Parameters, check
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,11 @@ def execute_all(
                 skipped[number, file] = str(nothing)
     rows = []
     for number, given in enumerate(givens):
-        data = Path(check(given, "parameters").data).name
+        checked_given = check(given, "parameters")
+        data = Path(checked_given.data).name
+        if checked_given.budget != "cpu" and checked_given.generator:
+            own = ", ".join(f"{name} {value}" for name, value in checked_given.generator.items())
+            log(f"{data}: budget {checked_given.budget}, but for what 'generator' says: {own}")
         for file in notebooks:
             if (number, file) in skipped:
                 log(f"{file.name} on {data}: skipped: {skipped[number, file]}")
@@ -103,16 +107,7 @@ def ready(notebook: Path, given: dict) -> dict:
         StudyError: no such notebook, or wrong parameters.
         NothingToDo: a list of rows is empty that the notebook needs, or what it reads embeddings of has none.
     """
-    import papermill
-
-    check_regular(notebook, "choose one of notebooks/*.ipynb")
-    parameters_checked = check(given, "parameters")
-    try:
-        takes = papermill.inspect_notebook(str(notebook))
-    except (ValueError, OSError, KeyError, AttributeError) as error:
-        raise StudyError(
-            f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
-        ) from None
+    parameters_checked, takes = check(given, "parameters"), taken(notebook)
     for table in NEEDS.findall(_code(notebook)):
         parameters_checked.need(table)
     if "also" in takes:
@@ -137,6 +132,37 @@ def ready(notebook: Path, given: dict) -> dict:
             if "texts" not in takes or (paths.results_of(name) / "table_2.trials.json").exists():
                 find(name)
     return {name: value for name, value in given.items() if name in takes}
+
+
+def taken(notebook: Path) -> dict:
+    """The parameters that a notebook has.
+
+    Raises:
+        StudyError: no such notebook.
+    """
+    import papermill
+
+    check_regular(notebook, "choose one of notebooks/*.ipynb")
+    try:
+        return papermill.inspect_notebook(str(notebook))
+    except (ValueError, OSError, KeyError, AttributeError) as error:
+        raise StudyError(
+            f"{notebook}: no notebook that can be read ({error}); choose one of notebooks/*.ipynb"
+        ) from None
+
+
+def check_taken(names: set[str], notebooks: Sequence[Path]) -> None:
+    """A file of parameters serves all notebooks, and each takes what it has; what is given by hand is meant for one.
+
+    Raises:
+        StudyError: a name that none of these notebooks takes.
+    """
+    takes = [set(taken(notebook)) for notebook in notebooks]
+    for name in sorted(names & set(Parameters.model_fields) - set().union(*takes)):
+        raise StudyError(
+            f"-p {name}: none of {', '.join(file.name for file in notebooks)} takes it; they take "
+            f"{', '.join(sorted(set().union(*takes)))}"
+        )
 
 
 def _code(notebook: Path) -> str:

@@ -324,6 +324,16 @@ def test_shrunk_pages_are_counted():
     assert lines[-1] == "pixels on shop: 1 of 20 pages drawn in a smaller font to fit"
 
 
+def test_what_a_page_cannot_show_is_said():
+    data, lines = shop(), []
+    data = replace(data, items=({"title": "long text " * 9000}, {"title": "定規 5 cm"}, *data.items[2:]))
+    assert embed(data, "pixels", progress=lines.append).provenance["cut"] == 1
+    assert lines[-2] == (
+        "pixels on shop: 1 of 20 texts are longer than a page in the smallest font, which ends where it is full"
+    )
+    assert "1 of 20 texts have characters that the font lacks (定規)" in lines[-1]
+
+
 def test_shuffled_is_a_fixed_permutation_of_rows():
     data = shop()
     straight, shuffled = (embed(data, name, progress=quiet).matrix for name in ("random", "shuffled:random"))

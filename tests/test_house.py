@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import tomllib
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,9 +15,13 @@ import yaml
 from studylib import paths, plots, tables, wording
 from studylib.analysis.significance import compare
 from studylib.cli import main
+from studylib.config import trial
+from studylib.data import atomic
 from studylib.errors import StudyError
 from studylib.methods import method
 from studylib.metrics import PickedRanks, Ranks
+from studylib.trials import run
+from tests.conftest import toy
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 
@@ -81,6 +87,45 @@ def test_a_data_set_given_as_a_folder_goes_by_its_name(folders, tmp_path):
     assert folder == folders / "results" / "Mine"
     assert r"a\_b" in (folder / "t.tex").read_text()
     assert r"50 \%" in (folder / "t.tex").read_text()
+
+
+def test_a_table_is_not_written_over_by_another_data_sets_or_a_smaller_budgets(folders):
+    shutil.copytree(folders / "data" / "Toy", folders / "else" / "Toy")
+    data = toy()
+    atomic.write(replace(data, sequences=data.sequences[1:], users=data.users[1:]), folders / "else" / "Toy")
+    mine, theirs, small = (
+        run([trial(data=str(folders / where / "Toy"), generator={"name": "popularity"}, budget=budget)])
+        for where, budget in (("data", "cpu"), ("else", "cpu"), ("data", "smoke"))
+    )
+    table = pd.DataFrame({"a": [1]})
+    file = tables.save(table, "t", "Toy", records=mine) / "t.csv"
+    before = file.read_bytes()
+    other = pd.DataFrame({"a": [2]})
+    with pytest.raises(StudyError, match=r"else/Toy; set STUDY_RESULTS and STUDY_FIGURES"):
+        tables.save(other, "t", "Toy", records=theirs)
+    with pytest.raises(StudyError, match=r"of budget cpu, larger than smoke"):
+        tables.save(other, "t", "Toy", records=small)
+    assert file.read_bytes() == before
+    tables.save(other, "t", "Toy", records=mine)
+    assert file.read_bytes() != before
+
+
+def test_more_places_than_beams_are_refused():
+    searched = record("minilm", 0, [0, 3, 30])
+    searched["trial"]["generator"] |= {"beams": 20, "search": "tree"}
+    searched["key"] = "0" * 16
+    assert tables.per_user([searched], "recall@20").tolist() == [[1, 1, 0]]
+    with pytest.raises(StudyError, match=r"recall@50: trial 0+ was searched with 20 beams"):
+        tables.per_user([searched], "recall@50")
+    searched["trial"]["generator"]["search"] = "exact"
+    assert tables.per_user([searched], "recall@50").tolist() == [[1, 1, 1]]
+
+
+def test_a_misspelt_setting_is_told_what_it_may_have_meant():
+    with pytest.raises(StudyError, match=r"unknown setting 'generator.tiger.epoch'; did you mean 'epochs'\? There are"):
+        trial(data="x", generator={"epoch": 2})
+    with pytest.raises(StudyError, match=r"'generator.sasrec.layer'; did you mean 'layers'"):
+        trial(data="x", generator={"name": "sasrec", "layer": 2})
 
 
 def test_kinds_of_methods_that_no_table_lists():

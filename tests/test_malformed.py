@@ -490,7 +490,7 @@ PARAMETERS = [
             ("too many codes", "codes: 1000000000000", "codes", "65536", "change"),
             ("no epoch", "generator: {epochs: 0}", "epochs", "greater", "change"),
             ("all dropped out", "generator: {dropout: 1.0}", "dropout", "less than 1", "change"),
-            ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "see"),
+            ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "there are"),
             ("a reference that is not there", "reference: random", "reference", "'random'", "none of the features"),
         ]
     ),

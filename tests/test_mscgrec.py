@@ -213,6 +213,9 @@ def test_masking_a_modality_that_the_model_does_not_use_changes_nothing():
     full, _ = beam_search(model, tree, codes, lengths, 10)
     without, _ = beam_search(model, tree, codes, lengths, 10, missing=(1,))
     assert torch.equal(full.leaves, without.leaves)
+    assert torch.allclose(full.scores, without.scores)
+    used, _ = beam_search(model, tree, codes, lengths, 10, missing=(0,))
+    assert not torch.allclose(full.scores, used.scores)
 
 
 def test_training_masks_one_modality_of_the_stated_share_of_items():

@@ -13,6 +13,7 @@ import yaml
 from studylib import notebook, paths, unattended
 from studylib.ablations import choices, references
 from studylib.cli import main
+from studylib.config import BUDGETS
 from studylib.errors import NothingToDo, StudyError
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
@@ -198,6 +199,26 @@ def test_spaces_are_of_encoders_and_one_text_is_enough():
         spaces(also=["minilm"])
     with pytest.raises(StudyError, match="name one text at least"):
         spaces(texts=[])
+
+
+def test_a_parameter_given_by_hand_is_taken_by_some_notebook(folders, capsys):
+    """One of a file may be meant for another notebook; one that is typed is meant."""
+    files = [str(paths.ROOT / name) for name in ("notebooks/02_unimodal.ipynb", "params/planted.yaml")]
+    assert main(["run", *files, "-p", "tokenizers", "[rq-vae]"]) == 2
+    assert "-p tokenizers: none of 02_unimodal.ipynb takes it; they take baselines, budget" in capsys.readouterr().err
+
+
+def test_a_notebook_of_several_data_sets_looks_at_its_own_without_a_list():
+    assert notebook.check({"data": "mine/Shop"}, "here").datasets == ("mine/Shop",)
+    assert notebook.check({"data": "mine/Shop", "datasets": []}, "here").datasets == ("mine/Shop",)
+    assert notebook.check({"data": "mine/Shop", "datasets": ["HM"]}, "here").datasets == ("HM",)
+
+
+def test_the_template_for_ones_own_data_is_the_papers_size_where_that_is_asked_for():
+    given = notebook.read_parameters(paths.ROOT / "params" / "templates" / "own.yaml")
+    own = notebook.check(given | {"budget": "paper", "tokenizer": {"levels": 4}}, "own.yaml").trials()[0]
+    assert own.generator == BUDGETS["paper"]
+    assert (own.tokenizer.levels, own.tokenizer.codes) == (4, 256)
 
 
 def test_a_data_set_that_is_left_out_need_not_be_there(folders):

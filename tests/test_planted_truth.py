@@ -1,8 +1,9 @@
 """What the committed tables of planted have to show, because it was planted: the kind of an item is in its text.
 
-Stated here, and read in the tables that `make study` writes. Where all pages share one template, a page can be compared
-with another place by place, so that pixels do as well as reading; varied layouts take that away, and small varied pages
-take the reading away as well. The last test looks at pages drawn and read now, with no training in between.
+Stated here, after the first tables were there, and read in those that `make study` writes. Where all pages share one
+template, a page can be compared with another place by place, so that pixels do as well as reading; varied layouts take
+that away, and small varied pages take the reading away as well. The last test looks at pages drawn now, with no training
+in between.
 """
 
 from importlib.util import find_spec

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studylib.errors import StudyError
-from studylib.render import CANVAS, Page, _break, _font, _wrap, font_file, render
+from studylib.render import CANVAS, SMALLEST_FONT, Page, _break, _font, _wrap, font_file, missing_letters, render
 
 LONG = ["Stainless steel vernier caliper, 150 mm, 0.02 mm", "graduated both sides, hardened jaws; " * 12]
 
@@ -124,9 +124,21 @@ def test_empty_text_is_an_error(fields):
         render(fields, Page(), item=7)
 
 
-def test_text_beyond_the_smallest_font_is_an_error():
-    with pytest.raises(StudyError, match=r"item 3: 48000 letters do not fit .* shorten the text"):
-        render(["word" * 12000], Page(), item=3)
+def test_a_page_ends_where_it_is_full_and_says_how_much_is_left_out():
+    words = [f"w{number}" for number in range(20_000)]
+    page = render([" ".join(words)], Page())
+    assert page.font_size == SMALLEST_FONT
+    assert page.cut > 0
+    shown = " ".join(page.lines).split()
+    assert shown == words[: len(shown)]
+    bottom = CANVAS - Page().margin
+    assert page.boxes[-1][3] <= bottom < page.boxes[-1][3] + page.boxes[-1][3] - page.boxes[-2][3]
+    assert render([" ".join(shown)], Page()).cut == 0
+
+
+def test_letters_that_the_font_lacks_are_named():
+    assert missing_letters("Ruler, 5 µm\n\t größer €") == set()
+    assert missing_letters("定規 5 cm") == {"定", "規"}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import collaborative, next_item, tuning
+from studylib import collaborative, next_item, paths, tuning
 from studylib.cli import main
 from studylib.collaborative import item_embeddings
-from studylib.config import Trial, trial
+from studylib.config import ItemKnnSettings, Trial, trial
 from studylib.data import Dataset, atomic, load
 from studylib.errors import StudyError
-from studylib.models.baselines import full_ranks
+from studylib.models.baselines import ItemKnn, full_ranks
 from studylib.store import Store, work_folder
 from studylib.training import collate, one_pass_pieces
 from studylib.trials import run

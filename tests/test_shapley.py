@@ -120,6 +120,10 @@ def test_the_study_found_what_was_planted():
     for _, row in found.groupby("data"):
         assert (row["value"].rank() == row["ideal value"].rank()).all()
         assert (row["share"] - row["ideal share"]).abs().max() < 0.1
+    inside = (found["low"] <= found["ideal value"]) & (found["ideal value"] <= found["high"])
+    assert inside.groupby(found["data"]).all().sum() >= 3, (
+        "in three settings of the knobs every interval holds its ideal"
+    )
     silent = found[found["knob"] == 0]
     assert len(silent) > 0
     assert (silent["low"] <= 0).all()

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +49,57 @@ def test_another_search_takes_the_weights_that_are_there(folders, monkeypatch):
         Store(folders / "alone"), alone["key"]
     )
     assert free["cost"]["cpu_seconds"] > 2  # the training that it did not have to do again counts
+
+
+def test_a_trial_imports_this_code_whatever_lies_around(folders, monkeypatch):
+    around = folders / "around"
+    (around / "studylib").mkdir(parents=True)
+    (around / "studylib" / "__init__.py").write_text("raise SystemExit('another checkout')")
+    (around / "tokenize.py").write_text("raise SystemExit('the standard library has a tokenize of its own')")
+    monkeypatch.chdir(around)
+    assert run([quick(epochs=1)])[0]["metrics"]
+
+
+def test_a_data_set_is_known_by_its_name_and_what_it_holds(folders, monkeypatch):
+    shutil.copytree(folders / "data" / "Toy", folders / "moved" / "Toy")
+    monkeypatch.chdir(folders / "moved")
+    known = key_of(quick(), load("Toy"))
+    for folder in (folders / "data" / "Toy", "Toy", "./Toy", folders / "moved" / "Toy"):
+        spec = quick().model_copy(update={"data": str(folder)})
+        assert key_of(spec, load(str(folder))) == known
+    record = run([trial(data="./Toy", generator={"name": "popularity"})])[0]
+    monkeypatch.chdir(folders)
+    assert run([trial(data="data/Toy", generator={"name": "popularity"})], train=False)[0]["key"] == record["key"]
+
+
+def test_of_two_versions_of_the_data_the_current_one_is_read(folders):
+    spec = trial(data="Toy", generator={"name": "popularity"})
+    before = run([spec])[0]
+    data = toy()
+    atomic.write(replace(data, sequences=(data.sequences[0][::-1], *data.sequences[1:])), folders / "data" / "Toy")
+    after = run([spec])[0]
+    assert before["key"] != after["key"]
+    assert run([spec], train=False)[0]["key"] == after["key"]
+    shutil.rmtree(folders / "data" / "Toy")
+    with pytest.raises(StudyError, match=r"2 finished trials of Toy .* of different data"):
+        run([spec], train=False)
+
+
+def test_runners_that_share_the_work_leave_nothing_out():
+    keys = list("abcdefgh")
+    orders = [trials.own_share_first(keys, f"{number}/3") for number in range(3)]
+    assert all(sorted(order) == keys for order in orders)
+    assert sorted(order[0] for order in orders) == ["a", "b", "c"]
+    for wrong in ("3/3", "1", "a/b", "-1/3"):
+        with pytest.raises(StudyError, match="write 0/8 for the first"):
+            trials.own_share_first(keys, wrong)
+
+
+def test_a_long_silence_is_filled_with_epochs(folders, monkeypatch):
+    monkeypatch.setattr(trials, "PATIENCE", 0.5)
+    said: list[str] = []
+    key = run([quick(epochs=60)], log=said.append)[0]["key"]
+    assert any(line.startswith(f"trials: {key[:8]} epoch ") and line.endswith("/60") for line in said)
 
 
 def test_a_planted_rule_is_learnt(folders):

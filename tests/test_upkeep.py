@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import checkpoints, paths, tables, upkeep
+from studylib import checkpoints, content, paths, tables, upkeep
 from studylib.cli import main
 from studylib.config import trial
 from studylib.encoders import cache
 from studylib.errors import StudyError
 from studylib.files import write_json
+from studylib.recommend import opened
+from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, sealed, unsealed, work_folder
 from studylib.trial import locked
 from studylib.trials import run
@@ -48,6 +50,10 @@ def test_trials_are_listed_filtered_and_compared(finished, capsys):
     other = run([quick(seed=1, lr=2e-2)], log=lambda _: None)[0]
     assert main(["trials", "--json", "--diff", finished["key"], other["key"]]) == 0
     rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    tested = rows.pop("recall@10, second less first")
+    means = [record["metrics"]["recall@10"] for record in (finished, other)]
+    assert tested["difference"] == pytest.approx(means[1] - means[0], abs=1e-6)
+    assert tested["low"] <= tested["difference"] <= tested["high"]
     assert rows["generator.lr"] == {"name": "generator.lr", finished["key"]: 1e-2, other["key"]: 2e-2}
     assert rows["seed"][other["key"]] == 1
     assert "generator.d_model" not in rows
@@ -132,6 +138,39 @@ def test_damaged_weights_are_trained_again(finished, capsys):
     out = capsys.readouterr().out
     assert "damaged weights" in out
     assert "next, by features:circle" in out
+
+
+def test_a_finished_trial_is_opened_by_the_beginning_of_its_key(finished, capsys):
+    found = opened(finished["key"][:12])
+    assert found.key == finished["key"]
+    searcher, history = found.searcher, found.data.test.histories[2]
+    assert found.recommend(history, 5) == searcher.recommend(history, 5)
+    everything = found.recommend(history[:1], found.data.n_items)  # more than the trial's own beams
+    assert sorted(item for item, _ in everything) == sorted(set(range(found.data.n_items)) - {int(history[0])})
+    assert main(["recommend", finished["key"][:12], "--history", "3,1", "--count", "2"]) == 0
+    assert capsys.readouterr().out.startswith("the history given (Toy), oldest first:")
+    for wrong in ([], [-1], [found.data.n_items]):
+        with pytest.raises(StudyError, match="history: give items of 0 to"):
+            found.recommend(wrong)
+    with pytest.raises(StudyError, match=r"finished trials have a key that begins so|no finished trial"):
+        opened("")
+
+
+def test_semantic_ids_are_exported_as_they_are_read(finished, tmp_path, capsys):
+    assert main(["export", finished["key"], str(tmp_path / "ids.json")]) == 0
+    assert "Semantic IDs, like <a_" in capsys.readouterr().out
+    assert np.array_equal(SemanticIds.load(tmp_path / "ids.json").codes, content.codes_of(finished))
+
+
+def test_a_count_is_opened_and_has_no_ids(folders):
+    record = run([trial(data="Toy", generator={"name": "item-knn"})])[0]
+    found = opened(record["key"])
+    history = found.data.test.histories[0]
+    assert set(history) & {item for item, _ in found.recommend(history, found.data.n_items, seen=True)}
+    assert not set(history) & {item for item, _ in found.recommend(history, found.data.n_items)}
+    for what in ("ids", "searcher"):
+        with pytest.raises(StudyError, match="a item-knn trial has no"):
+            getattr(found, what)
 
 
 def test_gc_removes_what_no_table_uses_and_asks_first(finished, folders, capsys, monkeypatch):

@@ -51,6 +51,7 @@ class Claim(Settings):
         where_row: the row of a table of measures, by the values of some columns.
         columns: of such a table: value, low and high.
         above, below, within: the condition, on relative differences (0.05 is 5 %) or on the measure itself.
+        fixed: whether bound and rows were fixed before or after trials of the table were there.
         note: what our test of it leaves out.
     """
 
@@ -67,6 +68,7 @@ class Claim(Settings):
     above: float | None = None
     below: float | None = None
     within: float | None = None
+    fixed: Literal["before", "after"] = "before"
     note: str = ""
 
     @model_validator(mode="after")
@@ -206,7 +208,7 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows.append(
             {
                 "": MARKS[verdict], "claim": claim.id, "where": claim.where, "says": claim.says,
-                "compares": claim.compares, "verdict": verdict,
+                "compares": claim.compares, "fixed": claim.fixed, "verdict": verdict,
                 "found": "; ".join([*map(_said, findings), *([claim.note] if claim.note else [])]),
             }
         )  # fmt: skip
@@ -227,7 +229,7 @@ def into(document: str, ledger: pd.DataFrame) -> str:
     Raises:
         StudyError: the marks are not there.
     """
-    short = ledger.fillna("")[["", "claim", "where", "says"]].to_markdown(index=False)
+    short = ledger.fillna("")[["", "claim", "where", "says", "fixed"]].to_markdown(index=False)
     return put_between(document, "ledger", short)
 
 

@@ -13,6 +13,7 @@ from studylib.files import check_regular, shown
 
 FIELDS = ("title", "brand", "categories", "description")  # any other field is an attribute
 SHORTEST = 3  # one interaction each for training, validation and test
+PICTURES = (".jpg", ".jpeg", ".png")
 LARGEST_PICTURE = 256 << 20  # bytes of a file; a product's picture has a thousandth of that
 
 
@@ -157,7 +158,7 @@ class Dataset:
             raise StudyError(f"{self.source or self.name}: no images folder; add images/<item id>.jpg or .png")
         found: dict[str, Path] = {}
         for path in sorted(images.iterdir()):
-            if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            if path.suffix.lower() in PICTURES:
                 if path.stem in found:
                     raise StudyError(
                         f"{images}: {found[path.stem].name} and {path.name}: two pictures; remove one of the two"

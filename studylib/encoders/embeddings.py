@@ -7,7 +7,7 @@ the picture's bytes, and for pages the renderer's settings and font. A cache hit
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
@@ -24,7 +24,7 @@ from studylib.encoders import cache, kept, weights
 from studylib.encoders.registry import Encoder, encoder
 from studylib.errors import StudyError
 from studylib.files import check_regular
-from studylib.render import Page, font_digest, render
+from studylib.render import SMALLEST_FONT, Page, font_digest, missing_letters, render
 from studylib.threads import torch_threads
 
 Say = Callable[[str], None]
@@ -113,6 +113,21 @@ def _of_all(keys: list[str]) -> str:
     return sha256("".join(keys).encode()).hexdigest()
 
 
+def _of_pages(data: Dataset, shrunk: int, cut: int) -> Iterator[str]:
+    """What should be known of pages that do not show all of a text."""
+    lacking = [missing_letters(data.text(item)) for item in range(data.n_items)]
+    if shrunk:
+        yield f"{shrunk} of {data.n_items} pages drawn in a smaller font to fit"
+    if cut:
+        yield f"{cut} of {data.n_items} texts are longer than a page in the smallest font, which ends where it is full"
+    if any(lacking):
+        letters = "".join(sorted(set().union(*lacking))[:10])
+        yield (
+            f"{sum(map(bool, lacking))} of {data.n_items} texts have characters that the font lacks ({letters}), all "
+            "drawn as the same box: no reader of pages can tell them apart"
+        )
+
+
 def uncached(data: Dataset, name: str, page: Page | None = None) -> Callable[[list[int]], np.ndarray]:
     """An encoder past the cache, for measuring: item ids in, their raw rows out."""
     row = encoder(name)
@@ -137,11 +152,14 @@ def _encoded(data: Dataset, row: Encoder, page: Page, keys: list[str], progress:
         provenance["then"] = {"encoder": row.then, "weights": _digest(encoder(row.then))}
     if row.reads == "pages":
         asked = [page.of_item(data.fields(item)).font_size for item in range(data.n_items)]
-        shrunk = int((found[:, -1] < asked).sum())
+        found, sizes = found[:, :-1], found[:, -1]
+        shrunk, smallest = int((sizes < asked).sum()), np.flatnonzero(sizes == SMALLEST_FONT)
         provenance |= {"page": page.model_dump(), "shrunk": shrunk}
-        found = found[:, :-1]
-        if model is not None and shrunk:
-            progress(f"{name} on {data.name}: {shrunk} of {data.n_items} pages drawn in a smaller font to fit")
+        if cut := sum(render(data.fields(item), page, item).cut > 0 for item in smallest.tolist()):
+            provenance["cut"] = cut
+        if model is not None:
+            for line in _of_pages(data, shrunk, cut):
+                progress(f"{name} on {data.name}: {line}")
     if row.columns:
         found = np.concatenate([found[:, first:last] for first, last in row.columns], axis=1)
     return found, provenance

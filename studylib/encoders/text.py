@@ -39,7 +39,16 @@ def unit_rows(matrix: Float[np.ndarray, "items dims"]) -> Float[np.ndarray, "ite
 def token_mean(folder: Path, family: str = "AutoModel", longest: int = LONGEST, dtype: str = "float32") -> Rows:
     """Masked mean of the last hidden state, texts cut after ``longest`` tokens (LLaMA, Flan-T5)."""
     model = pretrained.load(family, folder, dtype=dtype)
-    return _means(model, _tokenizer(folder), longest)
+    tokenizer = _tokenizer(folder)
+    return _means(model, tokenizer, min(longest, _room(model.config, tokenizer)))
+
+
+def _room(config, tokenizer) -> int:
+    """Tokens that the model has positions for; without end where neither says."""
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    padded_from_one = getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
+    # RoBERTa and its heirs count positions from the padding token's number on, so two of the table are never used.
+    return min(positions - (2 if padded_from_one else 0), tokenizer.model_max_length)
 
 
 def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = 256) -> Rows:

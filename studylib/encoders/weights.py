@@ -6,6 +6,7 @@ embeddings can be used where the package is not installed; the file itself is ch
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -17,6 +18,8 @@ from studylib.encoders import parts
 from studylib.encoders.pretrained import trusted_revision
 from studylib.encoders.registry import ENCODERS, Encoder
 from studylib.errors import StudyError
+
+WEIGHT_FILES = (".safetensors", ".onnx", ".gguf", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,12 @@ def _hub_snapshot(encoder: Encoder, network: bool) -> Path | None:
         revision = trusted_revision()
         if revision is None:
             return None
-    try:
-        return Path(snapshot_download(encoder.hub, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
-        if not network:
-            return None
+    with suppress(LocalEntryNotFoundError, HFValidationError, OSError):
+        snapshot = Path(snapshot_download(encoder.hub, revision=revision, local_files_only=True))
+        if any(file.suffix in WEIGHT_FILES for file in snapshot.rglob("*")):  # not a tokenizer alone
+            return snapshot
+    if not network:
+        return None
     try:
         return Path(snapshot_download(encoder.hub, revision=revision, allow_patterns=list(encoder.hub_files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -205,8 +205,10 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
     fits = {
         name: (pd.DataFrame(group[0]["tokenizer"]["steps"]), group[0])
         for name, group in groups.items()
-        if group[0].get("tokenizer")
+        if group[0].get("tokenizer", {}).get("steps")  # a tokenizer may tell nothing of its fit
     }
+    if not fits:
+        return plt.figure(figsize=(4, 1))
     levels = max(steps["level"].max() for steps, _ in fits.values())
     figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
     for number, (name, (steps, record)) in enumerate(fits.items()):
