@@ -1,12 +1,15 @@
 """Measures of embedding spaces: hand work, invariances, chance levels, and pictures that repeat."""
 
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from studylib import plots
+from studylib import paths, plots
 from studylib.analysis import geometry
 from studylib.analysis.geometry import (
     centred,
@@ -304,6 +307,22 @@ def test_a_picture_repeats(method):
     assert torch.get_num_threads() == 1, "threads as before: conftest.py sets one"
 
 
+def test_a_picture_of_many_points_repeats_in_another_process():
+    """From 4,096 points on UMAP would search for neighbours by itself, and find others in every run."""
+    code = (
+        "import hashlib; from tests.test_geometry import two_views, joint_projection;"
+        "plane = joint_projection(two_views(2100))[['x', 'y']].to_numpy();"
+        "print(len(plane), hashlib.sha256(plane.tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+        for _ in range(2)
+    ]
+    first, second = (run.communicate()[0].split() for run in runs)
+    assert first[0] == "4200"
+    assert first == second
+
+
 def test_the_figure_of_a_second_run_has_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_FIGURES", str(tmp_path))
     plots.use_style()
@@ -366,6 +385,8 @@ def test_centring_takes_the_gap_out_of_the_picture():
         (lambda x: mean_cosine(np.where(np.arange(6)[:, None] == 2, np.nan, x)), "row 2 .* not a finite number"),
         (lambda x: dispersion(np.where(np.arange(6)[:, None] == 2, 0, x)), "row 2 is all zeros"),
         (lambda x: participation_ratio(x[:1]), "two items or more"),
+        (lambda x: participation_ratio(x[[0] * 6]), "all 6 rows are the same"),
+        (lambda x: linear_cka(x, x[[0] * 6]), "all 6 rows are the same"),
         (lambda x: measures({"a": x, "b": x[1:]}), r"a 6, b 5"),
         (lambda x: measures({"a": x, "b": x * np.inf}), "^b: row 0"),
         (lambda x: measures({"a": x}, width=5), "width 5: take 1 to 4"),

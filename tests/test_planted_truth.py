@@ -2,8 +2,8 @@
 
 Stated here, after the first tables were there, and read in those that `make study` writes. Where all pages share one
 template, a page can be compared with another place by place, so that pixels do as well as reading; varied layouts take
-that away, and small varied pages take the reading away as well. The last test looks at pages drawn now, with no training
-in between.
+that away, and small varied pages take the reading away as well. The last test looks at pages drawn now, without any
+training in between.
 """
 
 from importlib.util import find_spec

@@ -49,6 +49,18 @@ def unit(x: Space, name: str = "embeddings") -> Space:
     return x / norms
 
 
+def off_mean(x: Space, name: str = "embeddings") -> Space:
+    """Rows less their mean, as float64.
+
+    Raises:
+        StudyError: as ``unit``, or all rows are the same.
+    """
+    unit(x, name)  # only for what it refuses
+    if (x == x[0]).all():
+        raise StudyError(f"{name}: all {len(x)} rows are the same, so there is nothing to measure; check the encoder")
+    return x - np.mean(x, axis=0, dtype=np.float64)
+
+
 def centred(x: Space) -> Space:
     """Unit rows, their mean taken off, at unit length again: the space without its place on the sphere."""
     x = unit(x)
@@ -78,8 +90,7 @@ def participation_ratio(x: Space) -> float:
     >>> participation_ratio(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     2.0
     """
-    unit(x)  # only for what it refuses
-    x = x - np.mean(x, axis=0, dtype=np.float64)
+    x = off_mean(x)
     products = x.T @ x if x.shape[1] < len(x) else x @ x.T  # the same eigenvalues but for zeros
     return float(np.trace(products) ** 2 / np.square(products).sum())
 
@@ -131,7 +142,7 @@ def cka_values(x: Space, y: Space) -> Float[np.ndarray, " items"]:
     of <x_i, x_j> <y_i, y_j>, less its own mean.
     """
     _paired(x, y)
-    x, y = (space - np.mean(space, axis=0, dtype=np.float64) for space in (x, y))
+    x, y = off_mean(x), off_mean(y)
     if len(x) < max(x.shape[1], y.shape[1]):  # the same numbers from items x items products
         kernels = x @ x.T, y @ y.T
         both, one, other = ((kernels[a] * kernels[b]).mean(1) for a, b in ((0, 1), (0, 0), (1, 1)))
