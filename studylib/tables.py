@@ -328,7 +328,8 @@ def _check_not_anothers(file: Path, record: dict) -> None:
         return
     cure = "set STUDY_RESULTS and STUDY_FIGURES to folders of their own, or remove the table"
     (old, new) = (one["trial"] for one in (before, record))
-    if old["data"] != new["data"] and before["data"]["fingerprint"] != record["data"]["fingerprint"]:
+    of_one_name = paths.name_of(old["data"]) == paths.name_of(new["data"])  # a table may be of several data sets
+    if of_one_name and old["data"] != new["data"] and before["data"]["fingerprint"] != record["data"]["fingerprint"]:
         raise StudyError(f"{file}: is of {old['data']}, which has the same name as {new['data']}; {cure}")
     if list(BUDGETS).index(new["budget"]) < list(BUDGETS).index(old["budget"]):
         raise StudyError(f"{file}: is of budget {old['budget']}, larger than {new['budget']}; {cure}")
