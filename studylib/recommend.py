@@ -91,10 +91,11 @@ def opened(key: str) -> Finished:
     store = Store.default()
     record = store.record(key)
     if record is None:
-        keys = [found for found in store.finished() if found.startswith(key)] if key else []
-        if len(keys) != 1 or (record := store.record(keys[0])) is None:
-            what = f"{len(keys)} finished trials have a key that begins so" if keys else "no finished trial of that key"
+        like = [found for known in store.finished() if key and known.startswith(key) and (found := store.record(known))]
+        if len(like) != 1:
+            what = f"{len(like)} finished trials have a key that begins so" if like else "no finished trial of that key"
             raise StudyError(f"{key}: {what}; 'study trials' lists them")
+        record = like[0]
     trial, key = parse_trial(json.dumps(record["trial"])), record["key"]
     data = load(trial.data)
     if key_of(trial, data) != key:

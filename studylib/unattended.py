@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from studylib import paths, trials
 from studylib.data.registry import find
+from studylib.encoders.registry import encoder
 from studylib.engines import check_name
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import check_regular, check_writable, write_bytes
@@ -125,6 +126,8 @@ def ready(notebook: Path, given: dict) -> dict:
         parameters_checked.baseline_trials()
         if parameters_checked.train:
             find(parameters_checked.data)
+            for name in _encoders_named(parameters_checked, takes):
+                encoder(name)
             check_name(parameters_checked.engine)
     if "datasets" in takes and (parameters_checked.train or "train" not in takes):
         for name in parameters_checked.datasets:
@@ -132,6 +135,15 @@ def ready(notebook: Path, given: dict) -> dict:
             if "texts" not in takes or (paths.results_of(name) / "table_2.trials.json").exists():
                 find(name)
     return {name: value for name, value in given.items() if name in takes}
+
+
+def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:
+    """The encoders among a notebook's rows, whose names are looked up before a kernel starts."""
+    names = [parameters.image] if "image" in takes else []
+    for row in ("features", "texts", "encoders", "resized", "readers", "modalities"):
+        names += getattr(parameters, row) if row in takes else ()
+    names = [name.removeprefix("shuffled:") for name in names]
+    return [name for name in names if trials.is_encoder(name)]
 
 
 def taken(notebook: Path) -> dict:

@@ -219,7 +219,7 @@ def test_missing_folders():
 def test_empty_text_is_refused_where_text_is_needed(tmp_path):
     folder = folder_of(tmp_path, item={**ITEM, "1": {"title": " ", "brand": ""}})
     data = atomic.read(folder)
-    with pytest.raises(StudyError, match=r"X.inter.json: item 1: empty text.*title"):
+    with pytest.raises(StudyError, match=r"X.item.json: item 1: empty text.*title"):
         data.check_texts()
     with pytest.raises(StudyError, match="item 1: empty text"):
         embed(data, "pixels")

@@ -9,6 +9,8 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import transformers as hf
 
 from studylib import paths, tokenizers
 from studylib.analysis import claims
@@ -18,6 +20,7 @@ from studylib.data import load
 from studylib.encoders import embed, registry
 from studylib.encoders.registry import Encoder
 from studylib.tokenizers import collisions
+from tests.test_encoders_hub import SMALL, tokenizer
 
 DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -95,7 +98,7 @@ def test_vectors_of_your_own(folders, monkeypatch):
 
 def test_an_encoder_of_your_own(folders, monkeypatch):
     monkeypatch.chdir(folders)
-    data, _, backend, row, _ = blocks("docs/extending.md", "python")
+    data, _, backend, row, *_ = blocks("docs/extending.md", "python")
     exec(data, {})
     module = ModuleType("studylib.encoders.letters")
     exec(backend, module.__dict__)
@@ -105,6 +108,23 @@ def test_an_encoder_of_your_own(folders, monkeypatch):
     assert found.matrix.shape == (20, 26)
     assert found.matrix[0][ord("e") - ord("a")] == load("data/Mine").text(0).lower().count("e")
     assert os.listdir(folders / "cache" / "embeddings") == ["letters"]
+
+
+def test_an_encoder_of_the_hub(folders, monkeypatch):
+    """With a tiny model in its folder, of fewer positions than the row would read."""
+    monkeypatch.chdir(folders)
+    monkeypatch.setenv("STUDY_MODELS", str(folders / "models"))
+    data, _, _, _, row, _ = blocks("docs/extending.md", "python")
+    exec(data, {})
+    config = hf.BertConfig(vocab_size=20, max_position_embeddings=6, **SMALL)
+    torch.manual_seed(1)
+    hf.BertModel(config).save_pretrained(folders / "models" / "e5-small")
+    tokenizer().save_pretrained(folders / "models" / "e5-small")
+    monkeypatch.setitem(registry.ENCODERS, "e5-small", eval(row, {"Encoder": Encoder}))
+    assert registry.ENCODERS["e5-small"].hub == "intfloat/e5-small-v2"
+    found = embed(load("data/Mine"), "e5-small").matrix
+    assert found.shape == (20, SMALL["hidden_size"])
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_tokenizer_of_your_own():

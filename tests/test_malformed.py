@@ -271,7 +271,7 @@ ITEM_TEXTS = [
     check("item: links in a circle", {**CIRCLE_TOO, "X/X.item.json": CIRCLE}, "X.item.json", "symbolic", "README"),
     item("nested deeply", '{"0": ' + DEEP, "nested too deeply", "fetch", megabytes=32),
     check(
-        "item: an empty text", {"X/X.item.json": {**ITEMS, "1": {"title": " "}}}, "X.inter.json", "item 1: empty text",
+        "item: an empty text", {"X/X.item.json": {**ITEMS, "1": {"title": " "}}}, "X.item.json", "item 1: empty text",
         "write one",
     ),
 ]  # fmt: skip
@@ -490,7 +490,7 @@ PARAMETERS = [
             ("too many codes", "codes: 1000000000000", "codes", "65536", "change"),
             ("no epoch", "generator: {epochs: 0}", "epochs", "greater", "change"),
             ("all dropped out", "generator: {dropout: 1.0}", "dropout", "less than 1", "change"),
-            ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "there are"),
+            ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "There are"),
             ("a reference that is not there", "reference: random", "reference", "'random'", "none of the features"),
         ]
     ),

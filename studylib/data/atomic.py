@@ -213,7 +213,8 @@ def _text(file: Path, item: int, name: str, value) -> str:
         value = ", ".join(value)
     if not isinstance(value, str):
         raise StudyError(
-            f"{file}: item {item}: field {shown(name)} is {type(value).__name__}, not text; write it in quotes"
+            f"{file}: item {item}: field {shown(name)} is {type(value).__name__}, not text; write it in quotes, or "
+            "leave it out"
         )
     _check_unicode(f"{file}: item {item}: field {shown(name)}", value)
     return value

@@ -135,8 +135,9 @@ class Dataset:
         """Raise StudyError if the data set has text but an item's is empty: it cannot be drawn or encoded."""
         for item in range(self.n_items if self.items is not None else 0):
             if not self.text(item):
+                where = self.folder / f"{self.name}.item.json" if self.folder else self.source or self.name
                 raise StudyError(
-                    f"{self.source or self.name}: item {item}: empty text; an item needs at least a title to be drawn "
+                    f"{where}: item {item}: empty text; an item needs at least a title to be drawn "
                     "or encoded: write one, for example 'no description'"
                 )
 
