@@ -39,8 +39,10 @@ _NORMALISED = {"normalise_residuals": True}  # 002, section 4: "to prevent colla
 
 # 002, Table 1; LETTER and its ablations, CoST, OPQ and balanced assignment are the study's own rows.
 TOKENIZERS = {
-    "residual-kmeans": Choice("residual k-means"),
-    "residual-kmeans:normalised": Choice("residual k-means, residuals normalised", _NORMALISED),
+    "residual-kmeans": Choice("residual k-means", {"name": "residual-kmeans"}),
+    "residual-kmeans:normalised": Choice(
+        "residual k-means, residuals normalised", {"name": "residual-kmeans"} | _NORMALISED
+    ),
     "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
     "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
@@ -65,8 +67,10 @@ TOKENIZERS = {
 
 # 002, Table 7 has the first two; items that share an ID are scored by expectation (see studylib/metrics.py).
 COLLISIONS = {
-    "dedup": Choice("a level that numbers them"),
-    "dedup:normalised": Choice("a level that numbers them, residuals normalised", _NORMALISED),
+    "dedup": Choice("a level that numbers them", {"collisions": "dedup"}),
+    "dedup:normalised": Choice(
+        "a level that numbers them, residuals normalised", {"collisions": "dedup"} | _NORMALISED
+    ),
     "none": Choice("left to collide", {"collisions": "none"}),
     "none:normalised": Choice(
         "left to collide, residuals normalised", {"collisions": "none"} | _NORMALISED, against="dedup:normalised"

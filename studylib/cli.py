@@ -150,7 +150,11 @@ def _run(commands) -> None:
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786")
     engine.add_argument("--slurm", metavar="YAML", help="Slurm jobs as this file says: params/cluster/slurm.yaml")
-    parser.add_argument("--task", default="", help="of several runners that share the work which one this is: 0/8")
+    parser.add_argument(
+        "--task",
+        default=os.environ.get("STUDY_TASK", ""),
+        help="of several runners that share the work which one this is: 0/8",
+    )
     parser.add_argument("--copies", type=Path, metavar="FOLDER", help="run nothing: write copies with these parameters")
 
     def do(options):
@@ -292,11 +296,14 @@ def _recommend(commands) -> None:
     whose.add_argument("--history", type=_items, default=[], help="items in place of a user's, oldest first: 3,17,5")
     parser.add_argument("--count", type=_count, default=10, help="how many items (default 10)")
     parser.add_argument("--seen", action="store_true", help="allow items of the history")
+    parser.add_argument("--data", default="", help="where the data set is now, if its folder has moved")
 
     def do(options):
         from studylib.recommend import lines, opened
 
-        for line in lines(opened(options.key), options.user, options.count, options.seen, options.history):
+        for line in lines(
+            opened(options.key, options.data), options.user, options.count, options.seen, options.history
+        ):
             print(line)
 
     parser.set_defaults(do=do)
@@ -310,11 +317,12 @@ def _export(commands) -> None:
     parser = commands.add_parser("export", help="write the Semantic IDs of a finished trial, as an index of tokens")
     parser.add_argument("key", help="the trial's key, or its beginning: see 'study trials'")
     parser.add_argument("file", type=Path, help="a .json file; {item: tokens}, as the data sets' X.index.json")
+    parser.add_argument("--data", default="", help="where the data set is now, if its folder has moved")
 
     def do(options):
         from studylib.recommend import opened
 
-        ids = opened(options.key).ids
+        ids = opened(options.key, options.data).ids
         ids.save(options.file)
         print(f"{options.file}: {len(ids.codes)} Semantic IDs, like {' '.join(ids.tokens(0))}")
 

@@ -132,8 +132,8 @@ def _each(parts: list[Content], trial: Trial) -> dict:
     return {"modalities": quality}
 
 
-def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items levels"]:
-    """The codes of a finished trial: those it made are kept with it, those of an index are read again.
+def codes_of(record: dict, store: Store | None = None, data: Dataset | None = None) -> Int[np.ndarray, "items levels"]:
+    """The codes of a finished trial: those it made are kept with it, those of an index are read again, of ``data``.
 
     Raises:
         StudyError: the trial has no codes, or its codes are lost or damaged.
@@ -142,7 +142,7 @@ def codes_of(record: dict, store: Store | None = None) -> Int[np.ndarray, "items
     if record["semantic_ids"] is None:
         raise StudyError(f"{record['key']}: a {trial.generator.name} trial has no Semantic IDs; choose another")
     if trial.tokenizer.name == "none":
-        return of(trial, load(trial.data)).ids.codes
+        return of(trial, data or load(trial.data)).ids.codes
     file = (store or Store.default()).folder(record["key"]) / "codes.npy"
     try:
         content = file.read_bytes()

@@ -24,11 +24,11 @@ from pydantic import Field
 from studylib import paths
 from studylib.config import Trial
 from studylib.errors import StudyError
-from studylib.files import read_yaml, write_bytes
+from studylib.files import LOCK, is_locked, read_yaml, write_bytes
 from studylib.settings import Settings, checked
 
 TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again
-FINISHED, ELSEWHERE = "finished", "finished by another runner"
+FINISHED, ELSEWHERE, HELD = "finished", "finished by another runner", "trained by another runner now"
 BAD_INPUT, FOUND = 2, 3  # exit statuses of a trial: it complained in one line; it found itself finished
 FOLDER = "STUDY_FOLDER"  # the runner's working folder, in the environment of its workers
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -129,8 +129,10 @@ def study_environment() -> dict[str, str]:
     return found | {f"STUDY_{name}": str(root().resolve()) for name, root in roots.items()} | {FOLDER: os.getcwd()}
 
 
-def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | None = None) -> str:
+def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | None = None, wait: bool = True) -> str:
     """Run one trial in a process of its own; returns how it ended: ``FINISHED``, ``ELSEWHERE``, or why not.
+
+    Without ``wait`` one that another runner trains is left to it: ``HELD``.
 
     Called by an engine's worker, perhaps on another machine and beside other runners' trials: ``environment`` is
     ``study_environment()`` of the runner, and goes to the trial's process alone.
@@ -141,6 +143,8 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
     command = [sys.executable, *launcher, "-m", "studylib.trial", str(work), store]
     status = 0
+    if not wait and is_locked(work / LOCK):
+        return HELD
     try:
         write_bytes(work / "trial.json", trial.encode())
         with gpus().lend(devices) as own:

@@ -1,12 +1,13 @@
 """Files: written whole or not at all, and read only if they are what was meant."""
 
+import fcntl
 import json
 import math
 import os
 import re
 import reprlib
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -218,3 +219,27 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode, kind: str):
     if kind == "int" and abs(value) >= 2**63:
         raise _refusal(node, f"{shown(node.value)} is beyond 64 bits; write a smaller number")
     return value
+
+
+LOCK = "lock"  # in a trial's work folder
+
+
+@contextmanager
+def locked(file: Path):
+    """Hold a lock that the kernel frees when the process ends, however it ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def is_locked(file: Path) -> bool:
+    """Whether another process holds the lock now; one that cannot be opened counts as held."""
+    try:
+        with file.open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -151,7 +151,8 @@ class Parameters(Settings):
             windows = generator.get("training", BUDGETS[self.budget].training) == "windows"
             if windows and generator["positions"] == "two-part-past":  # windows are read with what is ahead
                 generator["positions"] = "two-part"
-        if "collaborative" in features.split("+") or choice.tokenizer.get("name") == "letter":
+        tokenizer = {"codes": self.codes} | self.tokenizer | choice.tokenizer
+        if "collaborative" in features.split("+") or tokenizer.get("name") == "letter":
             more["collaborative"] = {"name": "sasrec", **self.baselines.get("sasrec", {})}  # the same as the baseline
         return [
             trial(
@@ -160,7 +161,7 @@ class Parameters(Settings):
                 features=features,
                 fusion=choice.fusion,
                 page=choice.page,
-                tokenizer={"codes": self.codes} | self.tokenizer | choice.tokenizer,
+                tokenizer=tokenizer,
                 generator=generator,
                 budget=self.budget,
                 seed=seed,

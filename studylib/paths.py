@@ -30,12 +30,12 @@ def results_root() -> Path:
 
 
 def name_of(data: str) -> str:
-    """What a data set is called; one that is given as a folder goes by the folder's name.
+    """What a data set is called; one that is given as a folder, with a separator or dots, goes by the folder's name.
 
     >>> name_of("planted"), name_of("mine/Shop/")
     ('planted', 'Shop')
     """
-    return Path(data).resolve().name
+    return Path(data).resolve().name if os.sep in data or data in (".", "..") else data
 
 
 def results_of(data: str) -> Path:

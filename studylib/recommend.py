@@ -26,31 +26,42 @@ class Finished:
     Args:
         key: its whole key.
         data: as it is now; the trial was made of the same.
+        record: as it is stored.
     """
 
     key: str
     trial: Trial
     data: Dataset
+    record: dict
 
     @cached_property
     def searcher(self) -> Searcher:
-        """The trained generator; trained again if its weights are not on this machine."""
-        if self.trial.generator.name != "tiger":
-            raise StudyError(f"{self.key}: a {self.trial.generator.name} trial has no generator; choose one of tiger")
-        return with_weights(self.trial, self.data, self.key)
-
-    @cached_property
-    def ids(self) -> SemanticIds:
-        """Its Semantic IDs, fitted again from the same embeddings and seed.
+        """The trained generator; trained again if its weights are not on this machine.
 
         Raises:
             StudyError: a baseline, which has none.
         """
-        if self.trial.generator.name != "tiger":
+        self._need_generator("generator")
+        return with_weights(self.trial, self.data, self.key)
+
+    @cached_property
+    def ids(self) -> SemanticIds:
+        """Its Semantic IDs, as they were kept with it.
+
+        Raises:
+            StudyError: a baseline, which has none; or stacked fusion, whose histories have more codes than are written.
+        """
+        self._need_generator("Semantic IDs")
+        if self.trial.fusion == "stacked":
             raise StudyError(
-                f"{self.key}: a {self.trial.generator.name} trial has no Semantic IDs; choose one of tiger"
+                f"{self.key}: reads the codes of several modalities and writes those of one; see searcher.ids"
             )
-        return content.of(self.trial, self.data).ids
+        codes = content.codes_of(self.record, data=self.data)
+        return SemanticIds(codes, tuple(int(size) for size in codes.max(0) + 1), source=self.key)
+
+    def _need_generator(self, what: str) -> None:
+        if self.trial.generator.name != "tiger":
+            raise StudyError(f"{self.key}: {self.trial.generator.name} has no {what}; choose a trial of tiger")
 
     def recommend(
         self, history: Sequence[int], count: int = 10, seen: bool = False, user: int = 0
@@ -69,8 +80,11 @@ class Finished:
             raise StudyError(f"history: give items of 0 to {self.data.n_items - 1}, at least one, oldest first")
         if self.trial.generator.name in ("item-knn", "popularity"):
             return self._counted(history, count, seen)
-        beams = max(self.searcher.beams, count + len(set(history.tolist())))  # fewer would end the list early
-        return replace(self.searcher, beams=beams).recommend(history, count, seen, user)
+        found = self.searcher.recommend(history, count, seen, user)
+        if len(found) < count:  # more are asked for than the trial's beams reach
+            wider = replace(self.searcher, beams=count + len(set(history.tolist())))
+            found = wider.recommend(history, count, seen, user)
+        return found
 
     def _counted(self, history: np.ndarray, count: int, seen: bool) -> list[tuple[int, float]]:
         from studylib.trial import baseline
@@ -82,8 +96,11 @@ class Finished:
         return [(int(item), float(scores[item])) for item in best if scores[item] > -np.inf]
 
 
-def opened(key: str) -> Finished:
+def opened(key: str, data: str = "") -> Finished:
     """A finished trial by its key, or by as much of it as tells it from the others.
+
+    Args:
+        data: where its data set is now, if it was given as a folder that has moved.
 
     Raises:
         StudyError: no such trial, several, or made from other data than the data set holds now.
@@ -97,10 +114,14 @@ def opened(key: str) -> Finished:
             raise StudyError(f"{key}: {what}; 'study trials' lists them")
         record = like[0]
     trial, key = parse_trial(json.dumps(record["trial"])), record["key"]
-    data = load(trial.data)
-    if key_of(trial, data) != key:
-        raise StudyError(f"{key}: made from other data than {data.source or data.name} holds now; run the trial again")
-    return Finished(key, trial, data)
+    if data:
+        trial = trial.model_copy(update={"data": data})
+    dataset = load(trial.data)
+    if key_of(trial, dataset) != key:
+        raise StudyError(
+            f"{key}: made from other data than {dataset.source or dataset.name} holds now; run the trial again"
+        )
+    return Finished(key, trial, dataset, record)
 
 
 def lines(
@@ -114,15 +135,18 @@ def lines(
     data, trial = finished.data, finished.trial
     if user is not None and user not in data.users:
         raise StudyError(f"{trial.data}: no user {user!r}; users are named like {', '.join(data.users[:3])}")
+    if len(history) and getattr(trial.generator, "user_tokens", 0):
+        raise StudyError(f"{finished.key}: its generator reads a user's token too; give --user, no --history")
     number = data.users.index(user) if user is not None else 0
-    found = finished.recommend(history or data.test.histories[number], count, seen, number)
-    whose = "the history given" if history else f"history of user {data.users[number]}"
+    read = history if len(history) else data.test.histories[number]
+    found = finished.recommend(read, count, seen, number)
+    whose = "the history given" if len(history) else f"history of user {data.users[number]}"
     yield f"{whose} ({data.name}), oldest first:"
-    yield from (f"  {item:>6}  {data.title(int(item))}" for item in history or data.test.histories[number])
+    yield from (f"  {item:>6}  {data.title(int(item))}" for item in read)
     of = trial.features if trial.generator.name == "tiger" else trial.generator.name
     yield f"next, by {of} (seed {trial.seed}):"
     for place, (item, score) in enumerate(found, 1):
-        bought = "  <- bought" if not history and item == data.test.targets[number] else ""
+        bought = "  <- bought" if not len(history) and item == data.test.targets[number] else ""
         yield f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}"
 
 

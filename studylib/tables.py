@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def per_user(records: Sequence[dict], metric: str, rule: str = "every item") -> 
         rule: which items are ranked, see ``RULES``.
 
     Raises:
-        StudyError: a trial of an older version, whose items share IDs, has no ranks of drawn ones.
+        StudyError: a late-fused trial, whose items share IDs, has no ranks of drawn ones; or more places than beams.
     """
     name, k = metric.split("@")
     for record in records:
@@ -50,7 +51,7 @@ def _ranks(record: dict, rule: str) -> Ranks:
         return PickedRanks.unpack(record[RULES[rule]])
     if record["semantic_ids"] and record["semantic_ids"]["collision_rate"]:
         raise StudyError(
-            f"trial {record['key']}: no ranks of drawn items; remove it from the store, and train it again"
+            f"trial {record['key']}: no ranks of drawn items, which are kept of IDs of one modality; compare another"
         )
     return Ranks.unpack(record["ranks"])  # each ID has one item to draw
 
@@ -316,23 +317,30 @@ def records_behind(name: str, data: str) -> dict[str, list[dict]]:
     return groups
 
 
-def _check_not_anothers(file: Path, record: dict) -> None:
+def _check_not_anothers(file: Path, records: Sequence[dict]) -> None:
     """Two folders of one name, or a quick look after a long run, must not write over what is there.
 
     Raises:
         StudyError: the list is of another data set's trials, or of a larger budget's.
     """
-    lists = json.loads(file.read_text()).values() if file.exists() else ()
-    found = (Store.default().record(key) for keys in lists for key in keys)
-    if (before := next(filter(None, found), None)) is None:
-        return
+    keys = chain.from_iterable(json.loads(file.read_text()).values()) if file.exists() else ()
+    before = [found for key in keys if (found := Store.default().record(key))]
     cure = "set STUDY_RESULTS and STUDY_FIGURES to folders of their own, or remove the table"
-    (old, new) = (one["trial"] for one in (before, record))
-    of_one_name = paths.name_of(old["data"]) == paths.name_of(new["data"])  # a table may be of several data sets
-    if of_one_name and old["data"] != new["data"] and before["data"]["fingerprint"] != record["data"]["fingerprint"]:
-        raise StudyError(f"{file}: is of {old['data']}, which has the same name as {new['data']}; {cure}")
-    if list(BUDGETS).index(new["budget"]) < list(BUDGETS).index(old["budget"]):
-        raise StudyError(f"{file}: is of budget {old['budget']}, larger than {new['budget']}; {cure}")
+    folders = {paths.name_of(record["trial"]["data"]): record for record in before}
+    for record in records:
+        old = folders.get(paths.name_of(record["trial"]["data"]), record)
+        (was, data), (held, holds) = ((one["trial"]["data"], one["data"]["fingerprint"]) for one in (old, record))
+        if was != held and data != holds:
+            raise StudyError(f"{file}: is of {was}, which has the same name as {held}; {cure}")
+    sizes = list(BUDGETS)
+    old, new = (max(map(sizes.index, _budgets(rows)), default=0) for rows in (before, records))
+    if old > new and _budgets(records):
+        raise StudyError(f"{file}: is of budget {sizes[old]}, larger than {sizes[new]}; {cure}")
+
+
+def _budgets(records: Sequence[dict]) -> list[str]:
+    """Of the generators: what is counted or read without content has no budget to speak of."""
+    return [record["trial"]["budget"] for record in records if record["trial"]["generator"]["name"] == "tiger"]
 
 
 def save(
@@ -354,7 +362,7 @@ def save(
     printed = table if printed is None else printed
     groups = records if isinstance(records, dict) else by_method(records)
     if groups:
-        _check_not_anothers(folder / f"{name}.trials.json", next(iter(groups.values()))[0])
+        _check_not_anothers(folder / f"{name}.trials.json", [*chain.from_iterable(groups.values())])
     write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
     write_bytes(folder / f"{name}.md", (printed.to_markdown(index=False) + "\n").encode())
     latex = printed.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)

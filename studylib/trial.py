@@ -3,13 +3,11 @@
 WORK holds trial.json; the finished trial goes to STORE. It imports torch and nothing heavier.
 """
 
-import fcntl
 import io
 import json
 import resource
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import combinations
@@ -29,7 +27,7 @@ from studylib.encoders import cache
 from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
-from studylib.files import write_bytes
+from studylib.files import LOCK, locked, write_bytes
 from studylib.metrics import PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
@@ -255,15 +253,6 @@ def tokenizer_report(ids: SemanticIds) -> dict:
     return {"tokenizer": {"steps": columns, "collisions": collisions}}
 
 
-@contextmanager
-def locked(file: Path):
-    """Hold a lock that the kernel frees when the process ends, however it ends."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def main(work: Path, store: Store) -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -271,7 +260,7 @@ def main(work: Path, store: Store) -> int:
     team = Team.join()
     try:
         if team.first:
-            with locked(work / "lock"):
+            with locked(work / LOCK):
                 return _run(trial, work, store, team)
         return _run(trial, work, store, team)
     finally:

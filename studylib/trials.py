@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from studylib.encoders import embed, embeddings, registry
 from studylib.encoders.weights import file_digest
 from studylib.engines import (
     ELSEWHERE,
+    HELD,
     Engine,
     open_engine,
     reason,
@@ -149,12 +151,12 @@ def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
     for record in store.records():
         if record["format"] == FORMAT:
             finished.setdefault(canonical(_by_name(record["trial"])), []).append(record)
-    found = []
+    found, datasets = [], cache(load)
     for trial in trials:
         same = finished.get(canonical(_by_name(trial.model_dump(mode="json"))), [])
         if len(same) > 1:
             with suppress(StudyError):  # no data set here
-                current = key_of(trial, load(trial.data))
+                current = key_of(trial, datasets(trial.data))
                 same = [record for record in same if record["key"] == current] or same
         if len(same) != 1:
             cure = "run the notebook with train: true" if not same else (
@@ -198,43 +200,51 @@ def prepare(trials: Sequence[Trial], datasets: dict[str, Dataset], engine: Engin
 
 
 def own_share_first(keys: Sequence[str], task: str) -> list[str]:
-    """The order in which one of several runners takes them: its own share, then from the end what others may have left.
+    """The order in which one of several runners takes trials: its own share, then that of the next runner, and so on.
+
+    Whose a trial is, its key says: runners that begin at different times find different trials missing.
 
     Raises:
         StudyError: ``task`` is not written "3/8".
 
-    >>> own_share_first("abcdefg", "1/3"), own_share_first("abc", "")
-    (['b', 'e', 'g', 'f', 'd', 'c', 'a'], ['a', 'b', 'c'])
+    >>> own_share_first(["a1", "b2", "c3", "d4"], "1/3"), own_share_first(["a1", "b2"], "")
+    (['b2', 'a1', 'd4', 'c3'], ['a1', 'b2'])
     """
     if not task:
         return list(keys)
     number, _, of = task.partition("/")
     if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
         raise StudyError(f"task {shown(task)}: write 0/8 for the first of eight runners, 7/8 for the last")
-    own = list(keys)[int(number) :: int(of)]
-    return own + [key for key in reversed(list(keys)) if key not in own]
+    return sorted(keys, key=lambda key: (int(key, 16) - int(number)) % int(of))  # stable
 
 
 def _run_all(trials: dict[str, Trial], store: Store, engine: Engine, log: Callable[[str], None]) -> dict[str, str]:
     """How each trial ended, by key; a line of progress after each, and of those that run after a while without."""
-    started, environment = time.monotonic(), study_environment()
-    pending = {
-        engine.executor.submit(
-            run_trial, key, trials[key].model_dump_json(), str(store.root.resolve()), environment
-        ): key
-        for key in own_share_first([*trials], os.environ.get(TASK, ""))
-    }
+    started, environment, task = time.monotonic(), study_environment(), os.environ.get(TASK, "")
     outcomes: dict[str, str] = {}
     log(f"trials: each writes to {work_folder('KEY') / 'log.txt'}")
-    for key, outcome in _as_they_end(pending, engine, log, _epochs_of(pending.values(), started)):
-        outcomes[key] = outcome
-        left, trial = len(trials) - len(outcomes), trials[key]
-        minutes = (time.monotonic() - started) / len(outcomes) * left / 60
-        log(
-            f"trials: {len(outcomes)} of {len(trials)} done, {min(left, engine.slots)} running, "
-            f"about {minutes:.1f} min left  |  {trial.data} {trial.features} {trial.generator.name} "
-            f"seed {trial.seed}: {outcome}"
-        )
+    waiting = own_share_first([*trials], task)
+    # A runner that shares the work passes over what another one trains, and waits for it at the end alone.
+    for wait_for_others in (False, True) if task else (True,):
+        pending = {
+            engine.executor.submit(
+                run_trial, key, trials[key].model_dump_json(), str(store.root.resolve()), environment, wait_for_others
+            ): key
+            for key in waiting
+        }
+        waiting = []
+        for key, outcome in _as_they_end(pending, engine, log, _epochs_of(pending.values(), started)):
+            if outcome == HELD:
+                waiting.append(key)
+                continue
+            outcomes[key] = outcome
+            left, trial = len(trials) - len(outcomes), trials[key]
+            minutes = (time.monotonic() - started) / len(outcomes) * left / 60
+            log(
+                f"trials: {len(outcomes)} of {len(trials)} done, {min(left, engine.slots)} running, "
+                f"about {minutes:.1f} min left  |  {trial.data} {trial.features} {trial.generator.name} "
+                f"seed {trial.seed}: {outcome}"
+            )
     return outcomes
 
 
@@ -249,7 +259,7 @@ def _epochs_of(keys: Iterable[str], since: float) -> Callable[[], str]:
             with suppress(OSError):  # not begun
                 lines = file.read_text(errors="replace").splitlines()
                 if lines and file.stat().st_mtime >= begun and lines[-1].startswith("epoch "):
-                    found.append(f"{key[:8]} {'  '.join(lines[-1].split('  ')[:1])}")
+                    found.append(f"{key[:8]} {lines[-1].split('  ')[0]}")
         return ", ".join(found)
 
     return said

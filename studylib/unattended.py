@@ -113,6 +113,9 @@ def ready(notebook: Path, given: dict) -> dict:
         parameters_checked.need(table)
     if "also" in takes:
         parameters_checked.spaces()
+    if parameters_checked.train:
+        for name in _encoders_named(parameters_checked, takes):
+            encoder(name)
     if "seeds" in takes:  # it runs trials
         if "fused_shapes" in takes:
             parameters_checked.fused_by_shape()
@@ -126,8 +129,6 @@ def ready(notebook: Path, given: dict) -> dict:
         parameters_checked.baseline_trials()
         if parameters_checked.train:
             find(parameters_checked.data)
-            for name in _encoders_named(parameters_checked, takes):
-                encoder(name)
             check_name(parameters_checked.engine)
     if "datasets" in takes and (parameters_checked.train or "train" not in takes):
         for name in parameters_checked.datasets:
@@ -139,8 +140,8 @@ def ready(notebook: Path, given: dict) -> dict:
 
 def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:
     """The encoders among a notebook's rows, whose names are looked up before a kernel starts."""
-    names = [parameters.image] if "image" in takes else []
-    for row in ("features", "texts", "encoders", "resized", "readers", "modalities"):
+    names = [getattr(parameters, row) for row in ("reference", "image", "encoder") if row in takes]
+    for row in ("features", "texts", "also", "encoders", "resized", "readers", "modalities"):
         names += getattr(parameters, row) if row in takes else ()
     names = [name.removeprefix("shuffled:") for name in names]
     return [name for name in names if trials.is_encoder(name)]

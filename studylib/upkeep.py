@@ -1,6 +1,5 @@
 """Is everything as it was written, and what may go?"""
 
-import fcntl
 import json
 import shutil
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from studylib import paths
 from studylib.errors import StudyError
+from studylib.files import LOCK, is_locked
 from studylib.store import FORMAT, KEY, Store, unsealed, work_folder
 
 FILES = {"record.json", "cost.json", "codes.npy", "codes.npy.sha256"}
@@ -162,14 +162,7 @@ def _idle(folder: Path, work: Path) -> bool:
     """Has nothing in ``folder`` changed for a day, and does no process hold the lock of the trial's work folder?"""
     if min(map(_age, [folder, *folder.rglob("*")])) < A_DAY:
         return False
-    try:
-        with (work / "lock").open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+    return not is_locked(work / LOCK)
 
 
 def remove(garbage: Sequence[Garbage]) -> None:

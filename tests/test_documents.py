@@ -118,11 +118,11 @@ def test_an_encoder_of_the_hub(folders, monkeypatch):
     exec(data, {})
     config = hf.BertConfig(vocab_size=20, max_position_embeddings=6, **SMALL)
     torch.manual_seed(1)
-    hf.BertModel(config).save_pretrained(folders / "models" / "e5-small")
-    tokenizer().save_pretrained(folders / "models" / "e5-small")
-    monkeypatch.setitem(registry.ENCODERS, "e5-small", eval(row, {"Encoder": Encoder}))
-    assert registry.ENCODERS["e5-small"].hub == "intfloat/e5-small-v2"
-    found = embed(load("data/Mine"), "e5-small").matrix
+    hf.BertModel(config).save_pretrained(folders / "models" / "gte-small")
+    tokenizer().save_pretrained(folders / "models" / "gte-small")
+    monkeypatch.setitem(registry.ENCODERS, "gte-small", eval(row, {"Encoder": Encoder}))
+    assert registry.ENCODERS["gte-small"].hub == "thenlper/gte-small"
+    found = embed(load("data/Mine"), "gte-small").matrix
     assert found.shape == (20, SMALL["hidden_size"])
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
 

@@ -1,5 +1,7 @@
 """Every transformers class of the papers' encoders, as a tiny random model saved to a folder of STUDY_MODELS."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from studylib.data.dataset import Dataset
-from studylib.encoders import registry, text
+from studylib.encoders import registry, text, weights
 from studylib.encoders.embeddings import embed
 from studylib.errors import StudyError
 
@@ -108,6 +110,38 @@ def save(tmp_path, name):
     model.save_pretrained(folder)
     processing().save_pretrained(folder)
     return model, folder, dims
+
+
+@pytest.mark.parametrize(
+    ("model", "positions"),
+    [
+        (hf.BertModel(hf.BertConfig(vocab_size=20, max_position_embeddings=8, **SMALL)), 8),
+        (hf.MPNetModel(hf.MPNetConfig(vocab_size=20, max_position_embeddings=10, **SMALL)), 8),
+        (hf.RobertaModel(hf.RobertaConfig(vocab_size=20, max_position_embeddings=10, pad_token_id=3, **SMALL)), 6),
+    ],
+)
+def test_a_text_is_cut_where_the_models_positions_end(model, positions):
+    model.eval()
+    words = " ".join(["steel"] * 30)
+    of_positions = text._means(model, tokenizer(), min(512, text._room(model, tokenizer())))([words])
+    assert text._room(model, tokenizer()) == positions
+    assert np.allclose(of_positions, text._means(model, tokenizer(), positions)([words]))
+    with pytest.raises((IndexError, RuntimeError)):
+        text._means(model, tokenizer(), positions + 3)([words])
+
+
+def test_a_snapshot_without_all_weights_is_not_there(tmp_path):
+    assert not weights._has_weights(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "training_args.bin").write_bytes(b"x")
+    assert not weights._has_weights(tmp_path)
+    (tmp_path / "model-00001.safetensors").write_bytes(b"x")
+    assert weights._has_weights(tmp_path)
+    index = {"weight_map": {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not weights._has_weights(tmp_path)
+    (tmp_path / "model-00002.safetensors").write_bytes(b"x")
+    assert weights._has_weights(tmp_path)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -59,7 +59,7 @@ def made_in(folder, name):
 def test_pictures_come_along_under_the_items_numbers(tables):
     (tables / "pictures").mkdir()
     for n in range(4):
-        Image.new("RGB", (8, 8), (60 * n, 0, 0)).save(tables / "pictures" / f"0{n}.png")
+        Image.new("RGB", (8, 8), (60 * n, 0, 0)).save(tables / "pictures" / f"0{n}.{'PNG' if n else 'png'}")
     data = made(tables, images=tables / "pictures", core=3)
     assert [Image.open(file).getpixel((0, 0))[0] for file in data.pictures] == [60 * int(key) for key in data.keys]
 
@@ -73,14 +73,22 @@ def test_pictures_come_along_under_the_items_numbers(tables):
         ("had.csv", "bob,02,3", "bob,02,2024-05-31", r"had.csv: line 6: time '2024-05-31'; write all as numbers"),
         ("had.csv", "ann,02,3", ",02,3", r"had.csv: line 2: no user; fill it in"),
         ("items.csv", "\n03,", "\n02,", r"items.csv: line 5: item '02' for a second time; keep one"),
-        ("items.csv", '03,"Ruler, 3 cm",3.50 EUR,"<b>Steel</b> &amp; brass"', "03,<br>,,", r"item '03' has no text"),
+        (
+            "items.csv",
+            '03,"Ruler, 3 cm",3.50 EUR,"<b>Steel</b> &amp; brass"',
+            "03,<br>,,",
+            r"item '03' has a title of tags alone",
+        ),
+        ("items.csv", '"Ruler, 3 cm"', "", r"items.csv: line 5: no title; fill it in"),
+        ("items.csv", "title", "", r"items.csv: columns 'item', '', 'price', 'description': give each a name"),
+        ("items.csv", "title", "name", r"items.csv: no column 'title'"),
         (
             "items.csv",
             '"Ruler, 1 cm"',
             "Ruler, 1 cm",
             r"items.csv: line 3: 5 cells for 4 columns; put a cell that holds a",
         ),
-        ("items.csv", "price", "title", r"items.csv: two columns of one name"),
+        ("items.csv", "price", "title", r"items.csv: columns .*: give each a name of its own"),
         ("items.csv", '&amp; brass"', '"brass', r"items.csv: not a table that can be read"),
     ],
 )
@@ -96,10 +104,21 @@ def test_what_is_wrong_is_named_and_nothing_is_left_behind(tables, file, old, ne
 def test_too_high_a_core_and_lost_pictures_are_refused(tables):
     with pytest.raises(StudyError, match=r"no user and item is left with 9 interactions; lower --core"):
         made(tables, core=9)
+    with pytest.raises(StudyError, match=r"pictures: no such folder"):
+        made(tables, images=tables / "pictures", core=3)
     (tables / "pictures").mkdir()
     with pytest.raises(StudyError, match=r"pictures: item '00': no picture; add it"):
         made(tables, images=tables / "pictures", core=3)
     assert sorted(file.name for file in tables.iterdir()) == ["had.csv", "items.csv", "pictures"]
+
+
+def test_users_who_are_too_short_take_their_items_along(tables):
+    """With a core of 2 a user of two items goes, and an item that only such users had with them."""
+    (tables / "had.csv").write_text(
+        "user,item\n" + "".join(f"{user},0{item}\n" for user in "ab" for item in range(3)) + "c,03\nc,00\nd,03\nd,00\n"
+    )
+    data = made(tables, core=2)
+    assert (data.users, data.keys) == (("a", "b"), ("00", "01", "02"))
 
 
 def test_check_says_what_may_be_meant_otherwise(tmp_path, capsys):

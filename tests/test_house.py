@@ -93,9 +93,8 @@ def test_a_table_is_not_written_over_by_another_data_sets_or_a_smaller_budgets(f
     shutil.copytree(folders / "data" / "Toy", folders / "else" / "Toy")
     data = toy()
     atomic.write(replace(data, sequences=data.sequences[1:], users=data.users[1:]), folders / "else" / "Toy")
-    mine, theirs, small = (
-        run([trial(data=str(folders / where / "Toy"), generator={"name": "popularity"}, budget=budget)])
-        for where, budget in (("data", "cpu"), ("else", "cpu"), ("data", "smoke"))
+    mine, theirs = (
+        run([trial(data=str(folders / where / "Toy"), generator={"name": "popularity"})]) for where in ("data", "else")
     )
     table = pd.DataFrame({"a": [1]})
     file = tables.save(table, "t", "Toy", records=mine) / "t.csv"
@@ -103,11 +102,26 @@ def test_a_table_is_not_written_over_by_another_data_sets_or_a_smaller_budgets(f
     other = pd.DataFrame({"a": [2]})
     with pytest.raises(StudyError, match=r"else/Toy; set STUDY_RESULTS and STUDY_FIGURES"):
         tables.save(other, "t", "Toy", records=theirs)
-    with pytest.raises(StudyError, match=r"of budget cpu, larger than smoke"):
-        tables.save(other, "t", "Toy", records=small)
     assert file.read_bytes() == before
     tables.save(other, "t", "Toy", records=mine)
     assert file.read_bytes() != before
+
+
+def test_a_table_is_not_written_over_by_a_smaller_budgets(folders, monkeypatch):
+    def of(budget: str) -> dict:
+        found = record("minilm", 0, [0, 3, 30]) | {"key": budget, "data": {"fingerprint": "f"}}
+        return found | {"trial": found["trial"] | {"data": "Toy", "budget": budget}}
+
+    counted = record("none", 0, [0, 3, 30], "popularity") | {"key": "knn", "data": {"fingerprint": "f"}}
+    counted["trial"] |= {"data": "Toy", "budget": "cpu"}  # a baseline's budget says nothing
+    stored = {one["key"]: one for one in (of("cpu"), of("smoke"), of("paper"), counted)}
+    monkeypatch.setattr("studylib.store.Store.record", lambda store, key: stored[key])
+    table = pd.DataFrame({"a": [1]})
+    for budget in ("smoke", "cpu", "paper"):
+        file = tables.save(table.assign(a=budget), "t", "Toy", records={"x": [of(budget)], "y": [counted]}) / "t.csv"
+    with pytest.raises(StudyError, match=r"t.trials.json: is of budget paper, larger than cpu; set STUDY_RESULTS"):
+        tables.save(table, "t", "Toy", records={"x": [of("cpu")], "y": [counted]})
+    assert "paper" in file.read_text()
 
 
 def test_more_places_than_beams_are_refused():

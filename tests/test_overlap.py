@@ -35,7 +35,7 @@ def noisy(rng, items: int, codes: int = 10, kept: float = 0.7) -> tuple[np.ndarr
 
 
 def trial(ranks, group=None) -> dict:
-    return {"ranks": Ranks.of(ranks, group).pack()}
+    return {"ranks": Ranks.of(ranks, group).pack(), "trial": {"generator": {}}}
 
 
 def test_bounds_and_renaming():

@@ -18,7 +18,7 @@ from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
 from studylib.engines import FINISHED, run_trial
 from studylib.errors import StudyError
-from studylib.files import write_bytes
+from studylib.files import LOCK, locked, write_bytes
 from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
 from studylib.trial import CODES, baseline, forget_other_codes, record_of, trained, trained_on, validation_sample
@@ -86,13 +86,33 @@ def test_of_two_versions_of_the_data_the_current_one_is_read(folders):
 
 
 def test_runners_that_share_the_work_leave_nothing_out():
-    keys = list("abcdefgh")
+    keys = [f"{number:016x}" for number in range(40, 60)]
     orders = [trials.own_share_first(keys, f"{number}/3") for number in range(3)]
     assert all(sorted(order) == keys for order in orders)
-    assert sorted(order[0] for order in orders) == ["a", "b", "c"]
+    late = trials.own_share_first(keys[1:], "1/3")  # a trial was finished before this one began
+    assert not set(late[:6]) & set(orders[0][:6])
+    assert not set(orders[0][:6]) & set(orders[1][:6])
     for wrong in ("3/3", "1", "a/b", "-1/3"):
         with pytest.raises(StudyError, match="write 0/8 for the first"):
             trials.own_share_first(keys, wrong)
+
+
+def test_what_another_runner_trains_is_left_to_it_until_the_end(folders, monkeypatch):
+    """Three trials in turn; the first of the share is held by another runner, which lets go when the second is done."""
+    specs = [quick(seed=seed, epochs=1) for seed in range(3)]
+    data = load("Toy")
+    monkeypatch.setenv(trials.TASK, "0/1")
+    first, *_ = trials.own_share_first([key_of(spec, data) for spec in specs], "0/1")
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with locked(work_folder(first) / LOCK):
+            found = pool.submit(run, specs, jobs=1, log=said.append)
+            deadline = time.monotonic() + 120
+            while sum("done," in line for line in said) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert Store.default().record(first) is None
+        assert first in {record["key"] for record in found.result()}
 
 
 def test_a_long_silence_is_filled_with_epochs(folders, monkeypatch):

@@ -16,11 +16,10 @@ from studylib.cli import main
 from studylib.config import trial
 from studylib.encoders import cache
 from studylib.errors import StudyError
-from studylib.files import write_json
+from studylib.files import LOCK, locked, write_json
 from studylib.recommend import opened
 from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, sealed, unsealed, work_folder
-from studylib.trial import locked
 from studylib.trials import run
 from tests.test_trials import quick
 
@@ -169,7 +168,7 @@ def test_a_count_is_opened_and_has_no_ids(folders):
     assert set(history) & {item for item, _ in found.recommend(history, found.data.n_items, seen=True)}
     assert not set(history) & {item for item, _ in found.recommend(history, found.data.n_items)}
     for what in ("ids", "searcher"):
-        with pytest.raises(StudyError, match="a item-knn trial has no"):
+        with pytest.raises(StudyError, match="item-knn has no"):
             getattr(found, what)
 
 
@@ -204,7 +203,7 @@ def age(folder) -> None:
 def test_gc_leaves_a_running_trial_alone(finished, folders):
     key = "0" * 16
     work_folder(key).mkdir(parents=True)
-    with locked(work_folder(key) / "lock"):
+    with locked(work_folder(key) / LOCK):
         age(folders)
         assert not list(upkeep.garbage())
     assert [found.path for found in upkeep.garbage()] == [work_folder(key)]

@@ -2,8 +2,8 @@
 
 CSV with a comma, or TSV where the file's name ends in .tsv, with a line of column names. All cells are text, so an item
 007 stays 007. Columns of the first table: ``user``, ``item``, and, unless its rows are in order, ``time`` (numbers, or
-dates as ISO 8601 writes them); of the second ``item``, then ``title``, ``brand``, ``categories`` and ``description`` as
-far as there are any, and others, which become attributes with their names.
+dates as ISO 8601 writes them); of the second ``item`` and ``title``, then ``brand``, ``categories`` and ``description``
+as far as there are any, and others, which become attributes with their names.
 """
 
 import csv
@@ -21,6 +21,7 @@ from studylib.errors import StudyError
 from studylib.files import check_regular, shown
 
 LARGEST = 8 << 30  # bytes of a table, which is read whole
+LARGEST_CELL = 1 << 24  # characters
 
 
 def convert(interactions: Path, items: Path, folder: Path, images: Path | None = None, core: int = 5) -> Dataset:
@@ -43,16 +44,16 @@ def convert(interactions: Path, items: Path, folder: Path, images: Path | None =
 
 
 def read(interactions: Path, items: Path, name: str, core: int = 5) -> Dataset:
-    """The largest set of interactions in which every user and item has ``core``, as sequences in the order of time.
+    """The largest set of interactions in which every user and item has ``core``, every user ``SHORTEST``, as sequences.
 
-    Equal times stay in the order of the file; the same user, item and time twice count once. Tags and entities of HTML
-    are taken out of the texts. Items are numbered by first appearance; their own names are the keys.
+    They are in the order of time, equal times in the order of the file; the same user, item and time twice count once.
+    Tags and entities of HTML are taken out of the texts. Items are numbered by first appearance; their names are keys.
 
     Raises:
         StudyError: a column is missing, a time cannot be read, an item is there twice, or not at all, or has no text;
             or nothing is left.
     """
-    had, texts = _table(interactions, ("user", "item")), _table(items, ("item",))
+    had, texts = _table(interactions, ("user", "item")), _table(items, ("item", "title"))
     if len(twice := texts.index[texts["item"].duplicated()]):
         raise StudyError(f"{items}: line {twice[0]}: item {shown(texts['item'][twice[0]])} for a second time; keep one")
     if len(lost := had.index[~had["item"].isin(texts["item"])]):
@@ -65,8 +66,10 @@ def read(interactions: Path, items: Path, name: str, core: int = 5) -> Dataset:
         had = had.drop_duplicates(["user", "item", "time"]).sort_values("time", kind="stable")
     users, user_names = pd.factorize(had["user"])
     numbers, item_names = pd.factorize(had["item"])
-    alive, _ = k_core(users, numbers, max(core, 1))
-    alive &= np.bincount(users[alive], minlength=len(user_names))[users] >= SHORTEST
+    alive, before = np.ones(len(had), dtype=bool), -1
+    while before != (before := int(alive.sum())):
+        alive[alive] = k_core(users[alive], numbers[alive], core)[0]
+        alive &= np.bincount(users[alive], minlength=len(user_names))[users] >= SHORTEST
     if not alive.any():
         raise StudyError(f"{interactions}: no user and item is left with {core} interactions; lower --core")
     numbers, used = pd.factorize(numbers[alive])
@@ -88,6 +91,7 @@ def _table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """All cells as text; the index is each row's line in the file."""
     check_regular(file, "give a .csv or .tsv file", LARGEST)
     rows, lines = [], []
+    csv.field_size_limit(LARGEST_CELL)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
@@ -104,8 +108,8 @@ def _table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise StudyError(
             f"{file}: not a table that can be read ({str(error)[:200]}); save it as CSV in UTF-8"
         ) from None
-    if len(set(names)) < len(names):
-        raise StudyError(f"{file}: two columns of one name among {', '.join(map(shown, names))}; rename one")
+    if len(set(names)) < len(names) or "" in names:
+        raise StudyError(f"{file}: columns {', '.join(map(shown, names))}: give each a name of its own")
     table = pd.DataFrame(rows, lines, names, dtype=str)
     for column in columns:
         if column not in table:
@@ -135,16 +139,23 @@ def _fields(file: Path, texts: pd.DataFrame, row: int) -> dict[str, str]:
     cells = {str(column): clean(texts[column][row]) for column in texts.columns if column != "item"}
     named = {name: cells[name] for name in FIELDS if cells.get(name)}
     fields = named | {name: f"{name}: {text}" for name, text in cells.items() if name not in FIELDS and text}
-    if not fields:
-        raise StudyError(f"{file}: line {row}: item {shown(texts['item'][row])} has no text; give it a title")
+    if "title" not in fields:
+        raise StudyError(
+            f"{file}: line {row}: item {shown(texts['item'][row])} has a title of tags alone; give it words"
+        )
     return fields
 
 
 def _copy_pictures(data: Dataset, images: Path, into: Path) -> None:
+    if not images.is_dir():
+        raise StudyError(f"{images}: no such folder; give one with a picture <item>.jpg or .png for every item")
+    files: dict[str, list[Path]] = {}
+    for file in sorted(images.iterdir()):
+        if file.suffix.lower() in PICTURES:
+            files.setdefault(file.stem, []).append(file)
     into.mkdir()
     for number, key in enumerate(data.keys or ()):
-        found = [images / f"{key}{ending}" for ending in PICTURES]
-        found = [file for file in found if file.is_file()]
+        found = files.get(key, [])
         if len(found) != 1:
             what = "two pictures; remove one" if found else "no picture; add it, or leave the item out"
             raise StudyError(f"{images}: item {shown(key)}: {what}")

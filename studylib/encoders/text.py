@@ -40,15 +40,19 @@ def token_mean(folder: Path, family: str = "AutoModel", longest: int = LONGEST, 
     """Masked mean of the last hidden state, texts cut after ``longest`` tokens (LLaMA, Flan-T5)."""
     model = pretrained.load(family, folder, dtype=dtype)
     tokenizer = _tokenizer(folder)
-    return _means(model, tokenizer, min(longest, _room(model.config, tokenizer)))
+    return _means(model, tokenizer, min(longest, _room(model, tokenizer)))
 
 
-def _room(config, tokenizer) -> int:
-    """Tokens that the model has positions for; without end where neither says."""
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    padded_from_one = getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
-    # RoBERTa and its heirs count positions from the padding token's number on, so two of the table are never used.
-    return min(positions - (2 if padded_from_one else 0), tokenizer.model_max_length)
+def _room(model, tokenizer) -> int:
+    """Tokens that the model has positions for; the tokenizer's limit where it learned none (T5, LLaMA)."""
+    from torch.nn import Embedding
+
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, Embedding):
+            # RoBERTa and its heirs count from the number after the padding token's.
+            unused = 0 if table.padding_idx is None else table.padding_idx + 1
+            return min(table.num_embeddings - unused, tokenizer.model_max_length)
+    return tokenizer.model_max_length
 
 
 def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = 256) -> Rows:

@@ -19,7 +19,7 @@ from studylib.encoders.pretrained import trusted_revision
 from studylib.encoders.registry import ENCODERS, Encoder
 from studylib.errors import StudyError
 
-WEIGHT_FILES = (".safetensors", ".onnx", ".gguf", ".bin", ".pt", ".pth")
+WEIGHT_FILES = ("*.safetensors", "*.onnx", "*.gguf", "*model*.bin")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _hub_snapshot(encoder: Encoder, network: bool) -> Path | None:
             return None
     with suppress(LocalEntryNotFoundError, HFValidationError, OSError):
         snapshot = Path(snapshot_download(encoder.hub, revision=revision, local_files_only=True))
-        if any(file.suffix in WEIGHT_FILES for file in snapshot.rglob("*")):  # not a tokenizer alone
+        if _has_weights(snapshot):
             return snapshot
     if not network:
         return None
@@ -186,6 +186,16 @@ def _hub_snapshot(encoder: Encoder, network: bool) -> Path | None:
         return Path(snapshot_download(encoder.hub, revision=revision, allow_patterns=list(encoder.hub_files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise StudyError(f"{missing(encoder)}; the hub did not answer ({type(error).__name__})") from None
+
+
+def _has_weights(snapshot: Path) -> bool:
+    """Not a tokenizer alone, as whoever looked at one leaves it, nor some of several parts."""
+    if not any(next(snapshot.rglob(pattern), None) for pattern in WEIGHT_FILES):
+        return False
+    parts: set[Path] = set()
+    for index in snapshot.rglob("*.index.json"):
+        parts |= {index.parent / name for name in json.loads(index.read_text())["weight_map"].values()}
+    return all(part.exists() for part in parts)
 
 
 def list_encoders() -> list[dict]:
