@@ -158,14 +158,14 @@ def missing_letters(text: str) -> set[str]:
     >>> sorted(missing_letters("5 µm, größer, 日本"))
     ['日', '本']
     """
-    return {letter for letter in set(text) - _glyphs() if not letter.isspace()}
+    return {letter for letter in set(text) if not letter.isspace() and _is_box(letter)}
 
 
 @cache
-def _glyphs() -> frozenset[str]:
-    from matplotlib.ft2font import FT2Font  # drawing itself does without matplotlib
-
-    return frozenset(map(chr, FT2Font(str(font_file())).get_charmap()))
+def _is_box(letter: str) -> bool:
+    """Is it drawn as a character is that no font has?"""
+    drawn, missing = (_font(24).getmask(one) for one in (letter, chr(0x10FFFF)))
+    return drawn.size == missing.size and bytes(drawn) == bytes(missing)
 
 
 def font_file() -> Path:

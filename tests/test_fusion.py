@@ -253,11 +253,19 @@ def test_parts_are_named_by_the_features_order_and_not_by_the_alphabet():
     """As a record is read back: its parts in alphabetical order, image second."""
     hit, missed = Ranks(np.zeros(4, "u2"), np.ones(4, "u2")), Ranks(np.full(4, 99, "u2"), np.ones(4, "u2"))
     parts = {"index:index_lemb": missed.pack(), "index:index_vitemb": hit.pack()}
-    record = {"trial": {"features": "index:index_vitemb+index:index_lemb"}, "ranks": missed.pack(), "key": "x"}
+    record = {
+        "trial": {"features": "index:index_vitemb+index:index_lemb", "generator": {}},
+        "ranks": missed.pack(),
+        "key": "x",
+    }
     row = part_hits({"fused": [record | {"ranks_parts": parts}]}).iloc[0]
     assert (row["first right"], row["second right"]) == (1, 0)
     assert (row["first"], row["second"]) == ("CLIP image (published IDs)", "LLaMA text (published IDs, colliding)")
-    turned = {"trial": {"features": "index:index_lemb+index:index_vitemb"}, "ranks": missed.pack(), "key": "y"}
+    turned = {
+        "trial": {"features": "index:index_lemb+index:index_vitemb", "generator": {}},
+        "ranks": missed.pack(),
+        "key": "y",
+    }
     row = part_hits({"fused": [turned | {"ranks_parts": parts}]}).iloc[0]
     assert (row["first right"], row["second right"]) == (0, 1)
     assert row["first"] == "LLaMA text (published IDs, colliding)"

@@ -205,7 +205,7 @@ def test_a_grid_is_ranked_by_validation_alone_and_not_trained_twice(folders, mon
     first = {"d_model": 8, "layers": 1, "dropout": 0.1, "lr": 1e-2}
     monkeypatch.setitem(tuning.GRIDS, "gru4rec", (first, {"lr": 1e-9}))
     assert main(["tune", "gru4rec", "Toy", "--jobs", "2"]) == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out.replace(str(folders), "")
     assert "best on validation: {'d_model': 8, 'layers': 1, 'dropout': 0.1, 'lr': 0.01}" in printed
     assert "test" not in printed
     metrics = [value for record in Store.default().records() for value in record["metrics"].values() if value]
