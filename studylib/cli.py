@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"study: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstudy: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\nstudy: stopped; finished trials and embeddings are kept", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, head for example, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,8 +29,8 @@ def doubts(data: Dataset) -> Iterator[str]:
             item for item, text in enumerate(texts) if times[text] > 1))  # fmt: skip
         yield from _said("texts with tags or entities of HTML, which are read as text", (
             item for item, text in enumerate(texts) if TAG.search(text)))  # fmt: skip
-        lacking = [item for item, text in enumerate(texts) if missing_letters(text)]
-        letters = "".join(sorted(set().union(*(missing_letters(texts[item]) for item in lacking)))[:10])
+        lacking = {item: found for item, text in enumerate(texts) if (found := missing_letters(text))}
+        letters = "".join(sorted(set().union(*lacking.values()))[:10])
         yield from _said(f"texts with characters that the font of pages lacks ({letters}): all the same box", lacking)
         yield from _said("texts longer than a page in the smallest font, which ends where it is full", (
             item for item, text in enumerate(texts)

@@ -188,7 +188,7 @@ def same_code() -> dict[str, str]:
 
 def run_embedding(data: str, features: str, page: str, environment: dict[str, str]) -> str:
     """Fill the cache with the embeddings of a data set, in a process of its own; as ``run_trial``."""
-    name = f"{Path(data).name}.{Path(features).name}.txt".replace(":", ".")
+    name = f"{paths.name_of(data)}.{Path(features).name}.txt".replace(":", ".")
     log = Path(environment["STUDY_CACHE"]) / "embeddings" / "logs" / name
     command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
     try:

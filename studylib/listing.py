@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 from studylib import paths
-from studylib.errors import StudyError
 from studylib.store import Store
 
 
@@ -26,7 +25,7 @@ def rows(store: Store, wanted: dict, as_json: bool = False) -> Iterator[str]:
             if trial["fusion"] != "none":
                 shape = f"{trial['fusion']}, {shape}"
             yield (
-                f"{record['key']}  {trial['data']:12} {trial['features']:26} {shape:20} {settings['generator']:10} "
+                f"{record['key']}  {settings['data']:12} {trial['features']:26} {shape:20} {settings['generator']:10} "
                 f"{trial['budget']:6} seed {trial['seed']}  recall@10 {record['metrics']['recall@10']:.4f}  "
                 f"{record['cost'].get('cpu_seconds', 0):.0f} CPU s"
             )
@@ -36,16 +35,14 @@ def diff(store: Store, first: str, second: str, as_json: bool = False) -> Iterat
     """A line for every setting and metric in which two trials differ.
 
     Raises:
-        StudyError: there is no such trial.
+        StudyError: there is no such trial, or several whose keys begin so.
     """
-    both, records = [], []
-    for key in (first, second):
-        record = store.record(key)
-        if record is None:
-            raise StudyError(f"{key}: no finished trial of that key; 'study trials' lists them")
-        records.append(record)
-        facts = {"data fingerprint": record["data"]["fingerprint"][:16], **_flat(record["trial"])}
-        both.append(facts | {f"test {name}": round(value, 6) for name, value in record["metrics"].items()})
+    records = [store.found(key) for key in (first, second)]
+    both = [
+        {"data fingerprint": record["data"]["fingerprint"][:16], **_flat(record["trial"])}
+        | {f"test {name}": round(value, 6) for name, value in record["metrics"].items()}
+        for record in records
+    ]
     for name in dict.fromkeys([*both[0], *both[1]]):
         values = [facts.get(name) for facts in both]
         if values[0] != values[1]:

@@ -94,6 +94,11 @@ def _unpack(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u2")
 
 
+def best_epoch(history: list[dict]) -> dict:
+    """The epoch whose weights are kept: the first of those with the best Recall@10 on the validation split."""
+    return max(validated(history), key=lambda row: row["recall@10"])
+
+
 def validated(history: list[dict]) -> list[dict]:
     """The epochs after which the validation split was looked at."""
     return [row for row in history if "recall@10" in row]

@@ -105,14 +105,7 @@ def opened(key: str, data: str = "") -> Finished:
     Raises:
         StudyError: no such trial, several, or made from other data than the data set holds now.
     """
-    store = Store.default()
-    record = store.record(key)
-    if record is None:
-        like = [found for known in store.finished() if key and known.startswith(key) and (found := store.record(known))]
-        if len(like) != 1:
-            what = f"{len(like)} finished trials have a key that begins so" if like else "no finished trial of that key"
-            raise StudyError(f"{key}: {what}; 'study trials' lists them")
-        record = like[0]
+    record = Store.default().found(key)
     trial, key = parse_trial(json.dumps(record["trial"])), record["key"]
     if data:
         trial = trial.model_copy(update={"data": data})

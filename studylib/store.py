@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from studylib import paths
+from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 
 FORMAT = 1  # raise it when a change of code changes what a config means: older records then no longer answer for it
@@ -93,6 +94,23 @@ class Store:
 
     def finished(self) -> list[str]:
         return sorted(file.parent.name for file in self.root.glob("*/record.json"))
+
+    def found(self, key: str) -> dict:
+        """The finished trial of a key, or of as much of a key as tells it from the others.
+
+        Raises:
+            StudyError: there is none, or several.
+        """
+        keys = [known for known in self.finished() if key and known.startswith(key)]
+        records = [record for known in keys if (record := self.record(known)) is not None]
+        if len(records) != 1:
+            what = (
+                f"{len(records)} finished trials have a key that begins so"
+                if records
+                else "no finished trial of that key"
+            )
+            raise StudyError(f"{key}: {what}; 'study trials' lists them")
+        return records[0]
 
     def records(self) -> Iterator[dict]:
         """Every finished trial, with its cost under ``cost``."""

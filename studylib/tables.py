@@ -14,7 +14,7 @@ from studylib.config import BUDGETS
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
-from studylib.metrics import PickedRanks, Ranks, validated
+from studylib.metrics import PickedRanks, Ranks, best_epoch, validated
 from studylib.store import Store
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
@@ -147,7 +147,7 @@ def recommendation(
 
 def validation(group: Sequence[dict]) -> float:
     """Mean over seeds of the best epoch's Recall@10 on the validation split: what a choice of rows may look at."""
-    return float(np.mean([max(row["recall@10"] for row in validated(record["epochs"])) for record in group]))
+    return float(np.mean([best_epoch(record["epochs"])["recall@10"] for record in group]))
 
 
 def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
@@ -194,12 +194,12 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """One row a group that was trained: epochs it was to have, those it had, and the best, seed by seed."""
     rows = []
     for name, group in groups.items():
-        looked = [validated(record["epochs"]) for record in sorted(group, key=lambda row: row["trial"]["seed"])]
-        if not all(looked):
+        epochs = [record["epochs"] for record in sorted(group, key=lambda row: row["trial"]["seed"])]
+        if not all(map(validated, epochs)):
             continue
-        best = [max(rows, key=lambda row: row["recall@10"])["epoch"] for rows in looked]
         planned = [record["trial"]["generator"]["epochs"] for record in group]
-        columns = {"at most": planned[:1], "run": [rows[-1]["epoch"] for rows in looked], "best": best}
+        columns = {"at most": planned[:1], "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs]}
+        columns["best"] = [best_epoch(of_seed)["epoch"] for of_seed in epochs]
         rows.append({"method": name} | {column: " / ".join(map(str, values)) for column, values in columns.items()})
     return pd.DataFrame(rows)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from studylib import tables, trials
 from studylib.config import ItemKnnSettings, trial
 from studylib.data import load
-from studylib.metrics import Ranks, validated
+from studylib.metrics import Ranks, best_epoch
 from studylib.models.baselines import ItemKnn, full_ranks
 
 # Of what is trained the first point, then one or two of its settings changed: all combinations would be over a hundred.
@@ -64,7 +64,7 @@ def _trained(name: str, data: str, grid: list[dict], seed: int, jobs: int) -> li
 
 
 def _best_epoch(record: dict) -> dict:
-    best = max(validated(record["epochs"]), key=lambda row: row["recall@10"])
+    best = best_epoch(record["epochs"])
     return {"validation recall@10": best["recall@10"], "epoch": best["epoch"]}
 
 

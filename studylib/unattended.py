@@ -61,7 +61,7 @@ def execute_all(
     rows = []
     for number, given in enumerate(givens):
         checked_given = check(given, "parameters")
-        data = Path(checked_given.data).name
+        data = paths.name_of(checked_given.data)
         if checked_given.budget != "cpu" and checked_given.generator:
             own = ", ".join(f"{name} {value}" for name, value in checked_given.generator.items())
             log(f"{data}: budget {checked_given.budget}, but for what 'generator' says: {own}")

@@ -140,7 +140,7 @@ def garbage() -> Iterator[Garbage]:
     used, listed = set().union(*lists.values()), {file.parent.name for file in lists}
     kept = set()
     for record in store.records():
-        key, data = record["key"], Path(record["trial"]["data"]).name
+        key, data = record["key"], paths.name_of(record["trial"]["data"])
         if key in used or data not in listed or not _idle(store.folder(key), work_folder(key)):
             kept.add(key)
         else:

@@ -124,6 +124,17 @@ def test_a_table_is_not_written_over_by_a_smaller_budgets(folders, monkeypatch):
     assert "paper" in file.read_text()
 
 
+def test_a_tokenizer_that_tells_nothing_of_its_fit_has_no_curve():
+    step = {"level": 1, "epoch": 1, "error": 0.5, "usage": 8, "perplexity": 7.0, "collisions": 3}
+    told = record("minilm", 0, [0]) | {"tokenizer": {"steps": [step]}, "data": {"items": 40}}
+    told["trial"]["tokenizer"] = {"codes": 8}
+    silent = told | {"tokenizer": {"steps": []}}
+    both = plots.tokenizer_curves({"one": [told], "silent": [silent]})
+    assert [line.get_label() for line in both.axes[0].lines] == ["one"]
+    assert "tell nothing" in plots.tokenizer_curves({"silent": [silent]}).texts[0].get_text()
+    plt.close("all")
+
+
 def test_more_places_than_beams_are_refused():
     searched = record("minilm", 0, [0, 3, 30])
     searched["trial"]["generator"] |= {"beams": 20, "search": "tree"}

@@ -56,6 +56,8 @@ def test_trials_are_listed_filtered_and_compared(finished, capsys):
     assert rows["generator.lr"] == {"name": "generator.lr", finished["key"]: 1e-2, other["key"]: 2e-2}
     assert rows["seed"][other["key"]] == 1
     assert "generator.d_model" not in rows
+    assert main(["trials", "--diff", finished["key"][:12], other["key"][:12]]) == 0
+    assert "generator.lr" in capsys.readouterr().out
     assert main(["trials", "--diff", finished["key"], "0" * 16]) == 2
     assert "no finished trial of that key" in capsys.readouterr().err
 
@@ -155,7 +157,9 @@ def test_a_finished_trial_is_opened_by_the_beginning_of_its_key(finished, capsys
         opened("")
 
 
-def test_semantic_ids_are_exported_as_they_are_read(finished, tmp_path, capsys):
+def test_semantic_ids_are_exported_as_they_are_kept(finished, tmp_path, capsys, monkeypatch):
+    """Fitted again they might be others, on another machine."""
+    monkeypatch.setattr("studylib.tokenizers.fit", lambda *_: pytest.fail("fitted again"))
     assert main(["export", finished["key"], str(tmp_path / "ids.json")]) == 0
     assert "Semantic IDs, like <a_" in capsys.readouterr().out
     assert np.array_equal(SemanticIds.load(tmp_path / "ids.json").codes, content.codes_of(finished))

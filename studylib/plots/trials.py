@@ -208,7 +208,9 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
         if group[0].get("tokenizer", {}).get("steps")  # a tokenizer may tell nothing of its fit
     }
     if not fits:
-        return plt.figure(figsize=(4, 1))
+        figure = plt.figure(figsize=(4, 1))
+        figure.text(0.5, 0.5, "these tokenizers tell nothing of their fit", ha="center", va="center")
+        return figure
     levels = max(steps["level"].max() for steps, _ in fits.values())
     figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
     for number, (name, (steps, record)) in enumerate(fits.items()):
