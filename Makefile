@@ -36,12 +36,8 @@ site: figures
 
 # The study at its smallest scale, into a folder of its own.
 smoke: install
-	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures $(BIN)/study run $(NOTEBOOKS) params/planted.yaml \
-	  -p budget smoke -p generator '{}' -p seeds 1 -p features '[minilm, ppocr-v6, efficientnet-lite0, random]' \
-	  -p baselines '{item-knn: {}, sasrec: {epochs: 2}}' -p early '[gate]' -p late '[A]' \
-	  -p tokenizers '[residual-kmeans, rq-vae]' -p generators '[base, free]' -p resized '[ppocr-v6]' \
-	  -p pages '["1024", "256"]' -p readers '[ppocr-v6, pixels]' -p mscgrec '[full, masked]' -p knobs '[]' \
-	  -p stacked_generator '{}'
+	STUDY_RESULTS=$(CURDIR)/build/results STUDY_FIGURES=$(CURDIR)/build/figures \
+	  $(BIN)/study run $(NOTEBOOKS) params/smoke/planted.yaml
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -17,7 +17,8 @@ from studylib.config import BUDGETS
 from studylib.errors import NothingToDo, StudyError
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
-PARAMS = sorted((paths.ROOT / "params").glob("*.yaml"))
+SMOKE = paths.ROOT / "params" / "smoke" / "planted.yaml"
+PARAMS = [*sorted((paths.ROOT / "params").glob("*.yaml")), SMOKE]
 SMALLEST = {
     "features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32, "generator": {"epochs": 1},
     "baselines": {"item-knn": {}, "sasrec": {"epochs": 1}}, "tokenizers": ["residual-kmeans", "rq-vae"],
@@ -56,7 +57,7 @@ def test_every_parameter_is_known_typed_and_explained(file):
         assert parameter["help"]
 
 
-@pytest.mark.parametrize("file", PARAMS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", PARAMS, ids=lambda file: str(file.relative_to(paths.ROOT)))
 def test_params_files_are_valid(file):
     given = notebook.read_parameters(file)
     trials = notebook.check(given, str(file)).trials()
@@ -256,6 +257,14 @@ def test_what_reads_embeddings_is_skipped_where_ids_are_published(name, empty):
         except NothingToDo:
             skipped.append(file.stem[:2])
     assert skipped == sorted(["03", "05", "06", "09", "10", *empty])
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_the_smallest_scale_leaves_no_notebook_out(file):
+    """`make smoke` gives all notebooks one file: none has nothing to do, and what trains trains the smallest trials."""
+    given = unattended.ready(file, notebook.read_parameters(SMOKE))
+    trains = "budget" in unattended.taken(file)
+    assert given.get("budget") == ("smoke" if trains else None)
 
 
 def test_the_same_codes_in_the_other_order():
