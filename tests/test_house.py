@@ -135,6 +135,24 @@ def test_a_tokenizer_that_tells_nothing_of_its_fit_has_no_curve():
     plt.close("all")
 
 
+def test_a_mean_curve_goes_as_far_as_every_seed_was_trained():
+    def trained(recalls: list[float]) -> dict:
+        rows = [{"epoch": 2 * n + 2, "recall@10": recall} for n, recall in enumerate(recalls)]
+        return record("minilm", 0, [0]) | {"epochs": [{"epoch": 1, "loss": 2.0}, *rows]}
+
+    untrained = record("none", 0, [0], "popularity") | {"epochs": []}
+    groups = {"two seeds": [trained([0.1, 0.3, 0.5]), trained([0.3, 0.1])], "one": [trained([0.4])], "no": [untrained]}
+    figure = plots.learning_curves(groups)
+    assert [axis.get_title() for axis in figure.axes] == ["two seeds", "one"]
+    *others, first, second, mean = (line.get_xydata().tolist() for line in figure.axes[0].lines)
+    assert mean == [[2, 0.2], [4, 0.2]] == others[0]
+    assert others[1] == [[2, 0.4]]
+    assert (first, second) == ([[2, 0.1], [4, 0.3], [6, 0.5]], [[2, 0.3], [4, 0.1]])
+    assert "All vertically: validation Recall@10." in plots.common.describe(figure)
+    assert "by epochs" in plots.learning_curves({"no": [untrained]}).texts[0].get_text()
+    plt.close("all")
+
+
 def test_more_places_than_beams_are_refused():
     searched = record("minilm", 0, [0, 3, 30])
     searched["trial"]["generator"] |= {"beams": 20, "search": "tree"}

@@ -55,6 +55,8 @@ def describe(figure: Figure) -> str:
         if legend is not None:
             words.append(f"Shown: {', '.join(text.get_text() for text in legend.get_texts())}.")
         said.append(" ".join(filter(None, words)))
+    for name, label in (("horizontally", figure.get_supxlabel()), ("vertically", figure.get_supylabel())):
+        said.append(f"All {name}: {label}." if label else "")
     return " ".join(" ".join(filter(None, said)).replace("\n", " ").split())
 
 

@@ -177,22 +177,47 @@ def by_occurrence(table: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
-def learning_curves(groups: dict[str, Sequence[dict]], axis: Axes) -> Axes:
-    """Validation Recall@10 by epoch, mean over a group's seeds, as far as every seed was trained."""
-    shown = 0
-    for name, group in groups.items():
-        curves = [validated(record["epochs"]) for record in group if record["epochs"]]
-        if not curves:
-            continue
-        shortest = min(map(len, curves))
-        epochs = [row["epoch"] for row in curves[0][:shortest]]
-        mean = np.mean([[row["recall@10"] for row in curve[:shortest]] for curve in curves], axis=0)
-        axis.plot(epochs, mean, label=name, **line_style(shown))
-        shown += 1
-    axis.set(xlabel="epoch", ylabel="validation Recall@10 (mean over seeds)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_aside(axis)
-    return axis
+def learning_curves(groups: dict[str, Sequence[dict]]) -> Figure:
+    """Validation Recall@10 by epoch: a panel a row, its seeds thin, their mean thick, the other rows' means in grey.
+
+    A mean goes as far as every seed was trained. Rows that are not trained by epochs have no panel.
+    """
+    seeds = {name: [_validations(record) for record in group if record["epochs"]] for name, group in groups.items()}
+    seeds = {name: curves for name, curves in seeds.items() if curves}
+    if not seeds:
+        return _nothing("no row here is trained by epochs")
+    means = {name: pd.concat(curves, axis=1).dropna().mean(axis=1) for name, curves in seeds.items()}
+    columns = min(3, len(seeds))
+    rows = -(-len(seeds) // columns)
+    size = (0.6 + 2.2 * columns, 0.6 + 1.4 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axis, (name, curves) in zip(axes.flat, seeds.items(), strict=False):
+        for mean in means.values():
+            axis.plot(mean, color="0.8", linewidth=0.8)
+        for curve in curves:
+            axis.plot(curve, color=LINES[1], linewidth=0.6)
+        axis.plot(means[name], color=LINES[0], linewidth=1.6)
+        axis.set_title(name, fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in axes.flat[len(seeds) :]:
+        axis.remove()
+    for axis in axes.flat[len(seeds) - columns : len(seeds)]:  # the lowest of each column
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel("validation Recall@10", fontsize="medium")
+    return figure
+
+
+def _validations(record: dict) -> pd.Series:
+    """Recall@10 by epoch, of the epochs that were validated."""
+    rows = validated(record["epochs"])
+    return pd.Series([row["recall@10"] for row in rows], [row["epoch"] for row in rows])
+
+
+def _nothing(why: str) -> Figure:
+    figure = plt.figure(figsize=(4, 1))
+    figure.text(0.5, 0.5, why, ha="center", va="center")
+    return figure
 
 
 def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
@@ -208,9 +233,7 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
         if group[0].get("tokenizer", {}).get("steps")  # a tokenizer may tell nothing of its fit
     }
     if not fits:
-        figure = plt.figure(figsize=(4, 1))
-        figure.text(0.5, 0.5, "these tokenizers tell nothing of their fit", ha="center", va="center")
-        return figure
+        return _nothing("these tokenizers tell nothing of their fit")
     levels = max(steps["level"].max() for steps, _ in fits.values())
     figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
     for number, (name, (steps, record)) in enumerate(fits.items()):
