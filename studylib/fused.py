@@ -12,7 +12,7 @@ from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import Ranks
-from studylib.tables import per_user
+from studylib.tables import per_user, validation
 
 
 def by_strategy(
@@ -27,11 +27,11 @@ def by_strategy(
 
 
 def fusion_pairs(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str,
-    metric: str = "recall@10",
-) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:  # fmt: skip
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str
+) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:
     """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, each later
-    strategy against the first, and the best fused row against item-kNN, where that is among the groups."""
+    strategy against the first, and the best fused row against item-kNN, where that is among the groups. What is better,
+    and best, the validation split says: chosen by test numbers, it would be tested on its own luck."""
     pairs = {}
     for strategy in strategies:
         for text in texts[1:]:
@@ -39,7 +39,7 @@ def fusion_pairs(
             pairs[f"{strategy}: {text} against {texts[0]}"] = pair
     for strategy in strategies:
         for text in texts:
-            better = max((text, image), key=lambda half: per_user(groups[half], metric).mean())
+            better = max((text, image), key=lambda half: validation(groups[half]))
             name = fused_label(text, strategy)
             pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
     for text in texts:
@@ -48,7 +48,7 @@ def fusion_pairs(
             pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
     if (knn := method("none", "item-knn").label) in groups:
         rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
-        best = max(rows, key=lambda row: per_user(groups[row], metric).mean())
+        best = max(rows, key=lambda row: validation(groups[row]))
         pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
     return pairs
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import paths
-from studylib.analysis.significance import compare, holm
+from studylib.analysis.significance import compare, holm, relative
 from studylib.config import BUDGETS
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
@@ -216,14 +216,15 @@ def changes(
     Args:
         paper: by pair, the paper's change of each metric in %: column ``paper %``.
     """
-    tables = []
+    rows = []
     for metric in metrics:
-        table = contrasts(pairs, metric).assign(metric=metric)
-        for column in ("difference", "low", "high"):
-            table[f"{column} %"] = (100 * table[column] / table["second"]).clip(lower=-100)
-        table["paper %"] = [(paper or {}).get(pair, {}).get(metric, np.nan) for pair in table["pair"]]
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
+        for pair, groups in pairs.items():
+            values = paired(*groups, metric)
+            row = {"pair": pair, "first": values[0].mean(), "second": values[1].mean()} | vars(compare(*values))
+            change = relative(*values)
+            row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}
+            rows.append(row | {"metric": metric, "paper %": (paper or {}).get(pair, {}).get(metric, np.nan)})
+    table = pd.DataFrame(rows)
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
@@ -272,11 +273,14 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
     return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
 
 
-def strongest(table: pd.DataFrame, own: Sequence[str], metric: str = "recall@10") -> list[str]:
-    """The best row of ``comparison`` with content, none of ``own``, then SASRec and item-kNN if they are rows."""
-    others = table[~table["kind"].isin(["baseline", "control"]) & ~table["method"].isin(own)]
-    rivals = [name for name in ("SASRec", "item-kNN") if name in set(table["method"])]
-    return [others.loc[others[metric].idxmax(), "method"], *rivals]
+def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:
+    """The row with content, none of ``own``, that is best on validation, then SASRec and item-kNN if they are rows."""
+    kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
+    others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
+    return [
+        max(others, key=lambda name: validation(groups[name])),
+        *(name for name in ("SASRec", "item-kNN") if name in groups),
+    ]
 
 
 def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataFrame:

@@ -230,6 +230,8 @@ def execute(notebook: Path, given: dict, folder: Path, log: Callable[[str], None
     ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/kernel"}})
     started = time.monotonic()
     check_writable(folder)
+    # As `make` sets it: threads that wait for each other beside trials take minutes for what takes seconds.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         papermill.execute_notebook(
             str(notebook), str(partial), parameters=own, progress_bar=False, kernel_name="python3", config=ipc,

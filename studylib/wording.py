@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis.significance import compare
-from studylib.tables import METRICS, paired
+from studylib.tables import METRICS, paired, validation
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -93,18 +93,22 @@ def findings(
             f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(metric)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
         )
-    content = table[~table["kind"].isin(["baseline", "control"])]
-    baselines = table[table["kind"] == "baseline"]
+    content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
     if groups is None or content.empty or baselines.empty:
         return lines
-    best, strongest = (part.loc[part[metric].idxmax()] for part in (content, baselines))
-    found = compare(*paired(groups[best["method"]], groups[strongest["method"]], metric))
+    # The best is chosen on validation, so that its test is no test of its luck; the strongest baseline gets its luck.
+    best = max(content["method"], key=lambda name: validation(groups[name]))
+    strongest = baselines.loc[baselines[metric].idxmax(), "method"]
+    mean = table.set_index("method")[metric]
+    found = compare(*paired(groups[best], groups[strongest], metric))
     said = "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
     lines.append(
-        f"The best row, {name_of[best['method']]} ({best[metric]:.4f}), is {said} {strongest['method']} "
-        f"({strongest[metric]:.4f}), which reads no content at all: {found.difference:+.4f} "
+        f"The best row with content by validation, {name_of[best]} ({mean[best]:.4f}), is {said} {strongest} "
+        f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     )
+    ahead = table.loc[(table["kind"] == "control") & (table[metric] > mean[best]), "method"]
+    lines += [f"A control, {name_of[name]} ({mean[name]:.4f}), is above it." for name in ahead]
     return lines
 
 
@@ -123,6 +127,45 @@ def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
         for _, row in kept.iterrows()
     ]
     return [*lines, f"Of {len(contrasts)} pairs {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart."]
+
+
+def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> list[str]:
+    """Whether ``tables.changes`` of each pair stay within ``bound`` %, a sentence a pair: its interval decides.
+
+    >>> row = {"pair": "small against large", "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
+    >>> for low in (-3.5, -6.0): print(*within(pd.DataFrame([row | {"low %": low}]), 4.0))
+    small against large: within 4 %; Recall@10 -3.0 % [-3.5, -1.0]
+    small against large: within 4 % or not, these trials cannot tell; Recall@10 -3.0 % [-6.0, -1.0]
+    """
+    lines = []
+    for _, row in changes[changes["metric"] == metric].iterrows():
+        low, high = row["low %"], row["high %"]
+        said = f"within {bound:g} %"
+        if low >= bound or high <= -bound:
+            said = f"not {said}"
+        elif low <= -bound or high >= bound:
+            said += " or not, these trials cannot tell"
+        lines.append(f"{row['pair']}: {said}; {printed(metric)} {row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]")
+    return lines
+
+
+def encoders_or_seeds(spread: pd.Series, theirs: float, seeds: int = 5) -> list[str]:
+    """Is "the encoder does not matter" more than noise? Two sentences, on our encoders and on the paper's.
+
+    Args:
+        spread: a row of ``significance.between_groups``.
+        theirs: the standard deviation of the paper's encoders' means, each over ``seeds`` seeds.
+    """
+    ours, noise, alone = spread["sd of means"], spread["sd by seeds alone"], spread["sd of a seed"] / np.sqrt(seeds)
+    told = "told apart" if spread["p"] < 0.05 else "not told apart"
+    missed = f"; a difference below {spread['least difference']:.4f} would mostly have been missed"
+    within = "no more than" if theirs <= alone else "more than"
+    return [
+        f"Here the encoders' means have a standard deviation of {ours:.4f}, and would have {noise:.4f} if only seeds "
+        f"differed: {told}, p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
+        f"The paper's encoders have {theirs:.4f}; equal encoders of {seeds} seeds that vary as here would have "
+        f"{alone:.4f}. So what it calls insensitive is {within} what seeds alone do.",
+    ]
 
 
 def beside_goal(

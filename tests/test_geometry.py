@@ -267,11 +267,18 @@ def test_spaces_as_given_and_centred():
     """The catalogue's mean, taken off before, is in the table again: a narrow cone, that centring opens."""
     narrow = gaussian(200, 8) + 20
     spaces = {"text": gaussian(200, 8, 1), "pages": narrow - narrow.mean(0)}
-    one, _ = measures(spaces, {"text": spaces["text"], "pages": narrow})
+    given = {"text": spaces["text"], "pages": narrow}
+    one, two = measures(spaces, given)
     assert one.loc["pages", "mean cosine"] > 0.95
     assert one.loc["pages", "dispersion"] < 0.1
     assert abs(one.loc["pages", "mean cosine, centred"]) < 0.02
     assert one.loc["pages", "dispersion, centred"] == pytest.approx(dispersion(centred(narrow)))
+    gap = two.set_index("measure").loc["modality gap", "value"]
+    assert gap == pytest.approx(1, abs=0.1), "a gap is of the rows as they were given: pages in a cone, text around 0"
+    assert measures(spaces)[1].set_index("measure").loc["modality gap", "value"] < 0.3
+    assert two.set_index("measure").loc["modality gap, centred", "value"] < 0.1
+    columns = ["measure", "value", "low", "high", "shuffled"]
+    pd.testing.assert_frame_equal(two[columns].iloc[:3], measures(spaces)[1][columns].iloc[:3])  # need no axes
     said = geometry.verdicts(one, "text", "pages")
     assert len(said) == 6
     assert [line.split(":")[1].split(";")[0].strip() for line in said[:2]] == ["yes", "no"]
@@ -415,5 +422,11 @@ def test_what_is_closer_is_found_and_what_is_not_is_not():
     assert (table["difference"] == table["near"] - table["far"]).all()
     mirrored = geometry.closer(views, "to", "near", "far")
     assert (mirrored["high"] < 0).all()
+    assert (table["near"] > table["chance second"]).all()
+    views["noise"], views["more noise"] = rng.standard_normal((2, 200, 8))
+    strangers = geometry.closer(views, "to", "noise", "more noise")
+    said = geometry.nearer(strangers)
+    assert sum("nothing to compare" in line for line in said) >= 2, said
+    assert all("near is closer than far" in line for line in geometry.nearer(table))
     same = geometry.closer(views, "to", "far", "far, turned")
     assert (same["difference"].abs() < 1e-9).all()

@@ -74,10 +74,12 @@ def test_encoders_are_listed(capsys):
 
 def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> dict:
     found = Ranks.of(ranks)
+    trained = [{"epoch": 1, "recall@10": found.means()["recall@10"]}]
     return {
         "trial": {"features": features, "seed": seed, "generator": {"name": generator}},
         "metrics": found.means(), "metrics_unseen": found.means(), "ranks": found.pack(), "ranks_unseen": found.pack(),
         "semantic_ids": None,
+        "epochs": [] if generator in ("popularity", "item-knn") else trained,
     }  # fmt: skip
 
 
@@ -208,6 +210,20 @@ def test_the_best_row_is_above_a_baseline_only_if_a_test_says_so():
     rows.append(record("none", 0, nearly.tolist(), "item-knn"))
     (line,) = wording.findings(tables.recommendation(rows, "minilm"), tables.by_method(rows))
     assert "is not told apart from item-kNN" in line
+
+
+def test_the_best_row_is_the_best_on_validation():
+    rng = np.random.default_rng(0)
+    groups = {
+        name: [record(features, 0, rng.integers(0, worst, 300).tolist())]
+        for name, features, worst in (("lucky", "minilm", 11), ("best", "ppocr-v6", 14), ("noise", "random", 12))
+    }
+    groups["item-kNN"] = [record("none", 0, rng.integers(0, 40, 300).tolist(), "item-knn")]
+    groups["best"][0]["epochs"][0]["recall@10"] = 0.99
+    *_, best, control = wording.findings(tables.comparison(groups), groups)
+    assert best.startswith("The best row with content by validation, best (")
+    assert control.startswith("A control, noise (")
+    assert tables.strongest(groups, ["lucky"]) == ["best", "item-kNN"] == tables.strongest(groups, [])
 
 
 def test_what_draws_nothing_is_the_same_with_every_seed():

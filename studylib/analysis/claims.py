@@ -23,7 +23,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from studylib import paths, tables
-from studylib.analysis.significance import compare
+from studylib.analysis.significance import relative
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
@@ -168,12 +168,10 @@ def find(claim: Claim, data: str) -> Finding:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
     rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
     first, second = tables.paired(*rows, METRIC, claim.rule)
-    found, base = compare(first, second), second.mean()
-    difference, low, high, by_users, by_seeds = (
-        getattr(found, name) / base for name in ("difference", "low", "high", "by_users", "by_seeds")
+    found, seeds = relative(first, second), min(len(first), len(second))
+    return Finding(
+        claim, data, found.difference, found.low, found.high, seeds, first.shape[1], found.by_users, found.by_seeds
     )
-    seeds = min(len(first), len(second))
-    return Finding(claim, data, difference, low, high, seeds, first.shape[1], by_users, by_seeds)
 
 
 def _measured(claim: Claim, data: str) -> Finding:

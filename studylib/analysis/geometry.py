@@ -18,6 +18,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from studylib.analysis.significance import bootstrap_interval
 from studylib.errors import StudyError
@@ -26,6 +27,7 @@ from studylib.fusion import project
 Space = Float[np.ndarray, "items dims"]
 ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
 PROJECTIONS = 20  # to one width, each from a seed of its own
+DEALT = 20  # permutations of the rows, whose largest value is what chance gives
 RANKED = 2000  # items at most, where each projection ranks all of them
 WIDEST = 512  # to which spaces that are both wider are projected: at 1,280 a projection costs 2.7 times as much
 
@@ -225,6 +227,7 @@ def _cosines(x: Space, y: Space) -> Iterator[tuple[int, np.ndarray]]:
 # -- tables ----------------------------------------------------------------------------------------------------
 
 
+@threadpool_limits.wrap(limits=1)  # small products, for which threads that wait cost more than they do
 def measures(
     spaces: dict[str, Space],
     given: dict[str, Space] | None = None,
@@ -235,7 +238,8 @@ def measures(
     """All measures of every space, and of every pair of them, each beside its controls.
 
     Args:
-        given: the rows as the encoders gave them, where ``spaces`` had the catalogue's mean taken off.
+        given: the rows as the encoders gave them, where ``spaces`` had the catalogue's mean taken off. All that is said
+            of one space, and what needs common axes, is of these, since a mean that is taken off one side is no gap.
 
     Returns:
         One row a space, by its name: ``dims``; each measure of its unit rows as ``given``, and ``<measure>, centred``
@@ -247,29 +251,25 @@ def measures(
         ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
         ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
 
-    Rows are at unit length. Cosines across spaces are taken at ``width`` (default: that of the pair's narrower space,
-    ``WIDEST`` at most), all else at the spaces' own widths.
+    Rows are at unit length. Own ranks are among ``RANKED`` items, or all if they are fewer. Cosines across spaces are
+    taken at ``width`` (default: that of the pair's narrower space, ``WIDEST`` at most), all else at the spaces' own.
     """
     _check_spaces(spaces, width)
     rng = np.random.default_rng(seed)
-    noise = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}
+    noise, given = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}, given or spaces
     singles, pairs = [], []
     for name in spaces:
-        rows = unit((given or spaces)[name], name)
+        rows = unit(given[name], name)
         chance = {f"{measure} gaussian": value for measure, value in _of_one(noise[name]).items()}
         middle = {f"{measure}, centred": value for measure, value in _of_one(centred(rows)).items()}
         singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
     for first, second in combinations(spaces, 2):
-        x, y, order = spaces[first], spaces[second], rng.permutation(len(spaces[first]))
-        common = width or min(np.shape(x)[1], np.shape(y)[1], WIDEST)
-        found, spread = _of_axes(x, y, common, seed)
-        found = _of_two(x, y, k, seed) | found
-        controls = {"shuffled": np.asarray(y)[order], "gaussian": noise[second]}
-        control = {
-            said: _of_axes(x, other, common, seed, 1)[0] | _of_two(x, other, k, seed)
-            for said, other in controls.items()
-        }
-        control["shuffled"] |= _tossed(project(x, common, seed), project(y, common, seed), rng)
+        order, (x, y) = rng.permutation(len(spaces[first])), ((spaces[one], given[one]) for one in (first, second))
+        common = width or min(np.shape(x[0])[1], np.shape(y[0])[1], WIDEST)
+        found, spread = _of_pair(x, y, common, k, seed)
+        others = {"shuffled": tuple(np.asarray(rows)[order] for rows in y), "gaussian": (noise[second], noise[second])}
+        control = {said: _of_pair(x, other, common, k, seed, 1)[0] for said, other in others.items()}
+        control["shuffled"] |= _tossed(project(x[1], common, seed), project(y[1], common, seed), rng)
         for measure, value in found.items():
             row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
             row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
@@ -302,25 +302,64 @@ def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
     return said
 
 
-def closer(spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10) -> pd.DataFrame:
+@threadpool_limits.wrap(limits=1)
+def closer(
+    spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10, draws: int = DEALT
+) -> pd.DataFrame:
     """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
 
     Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
-    interval over items (the same items for both), ``low`` and ``high``.
+    interval over items (the same items for both), ``low`` and ``high``; ``chance first`` and ``chance second``, the
+    largest value of ``draws`` permutations of the rows. Where neither value is above its chance there is nothing to
+    compare.
     """
     x, one, other = (unit(spaces[name], name) for name in (to, first, second))
-    there, rows = _of_two(x, other, k, seed), []
-    for measure, here in _of_two(x, one, k, seed).items():
-        interval = bootstrap_interval(there[measure] - here, seed)
-        rows.append((measure, here.mean(), there[measure].mean(), *interval))
-    table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high"])
+    here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
+    dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
+    rows = []
+    for measure in here:
+        interval = bootstrap_interval(there[measure] - here[measure], seed)
+        chance = (max(draw[measure].mean() for draw in side) for side in dealt)
+        rows.append((measure, here[measure].mean(), there[measure].mean(), *interval, *chance))
+    table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high", "chance first", "chance second"])
     table.insert(3, "difference", table[second] - table[first])
     return table
+
+
+def nearer(closer: pd.DataFrame) -> list[str]:
+    """What ``closer`` says, a sentence a measure.
+
+    >>> row = {"measure": "CKA", "T": 0.3, "O": 0.2, "difference": -0.1, "low": -0.2, "high": -0.05}
+    >>> rows = pd.DataFrame([row | {"chance first": chance, "chance second": chance} for chance in (0.1, 0.4)])
+    >>> for line in nearer(rows): print(line)
+    by CKA, O is further than T: -0.1000 [-0.2000, -0.0500]
+    by CKA, neither is nearer than rows dealt at random (T 0.3000, O 0.2000): nothing to compare
+    """
+    (first, second), said = closer.columns[1:3], []
+    for _, row in closer.iterrows():
+        if row[first] <= row["chance first"] and row[second] <= row["chance second"]:
+            values = f"{first} {row[first]:.4f}, {second} {row[second]:.4f}"
+            said.append(
+                f"by {row['measure']}, neither is nearer than rows dealt at random ({values}): nothing to compare"
+            )
+            continue
+        verdict = "closer than" if row["low"] > 0 else "further than" if row["high"] < 0 else "not told apart from"
+        interval = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        said.append(f"by {row['measure']}, {second} is {verdict} {first}: {interval}")
+    return said
 
 
 def _of_one(x: Space) -> dict[str, float]:
     x = unit(x)
     return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
+
+
+def _of_pair(
+    x: tuple[Space, Space], y: tuple[Space, Space], width: int, k: int, seed: int, projections: int = PROJECTIONS
+) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
+    """All measures of a pair, each space as it is used and as it was given, and the bands of those over projections."""
+    found, bands = _of_axes(x[1], y[1], width, seed, projections)
+    return _of_two(x[0], y[0], k, seed) | found, bands
 
 
 def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, np.ndarray]:

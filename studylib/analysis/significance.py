@@ -1,7 +1,7 @@
 """Is a difference more than chance? Paired tests over users, intervals, and correction for many comparisons."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +36,28 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
         ValueError: the two were not measured on the same users.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
+    found = _t_test(a, b)
+    return replace(found, p=max(randomisation_test(a.mean(0) - b.mean(0), seed), found.p))
+
+
+def relative(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"], seed: int = 0) -> Comparison:
+    """``a``'s mean over ``b``'s, less one, as ``compare``: what it is divided by varies too (to first order).
+
+    ``p`` is that of the difference. NaN throughout where ``b`` is zero.
+
+    Raises:
+        ValueError: the two were not measured on the same users.
+    """
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
+    p, base = compare(a, b, seed).p, b.mean()
+    if not base:
+        return Comparison(*[np.nan] * 6)
+    change = a.mean() / base - 1
+    spread = _t_test(a / base, (1 + change) * b / base)  # its mean difference is 0
+    return Comparison(change, spread.by_users, spread.by_seeds, change + spread.low, change + spread.high, p)
+
+
+def _t_test(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"]) -> Comparison:
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape[1]} users against {b.shape[1]}: a paired test needs the same users")
     differences = a.mean(0) - b.mean(0)
@@ -45,9 +67,9 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
     free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
     error = float(np.sqrt(variance))
     half = stats.t.ppf(0.975, free) * error
-    p = max(randomisation_test(differences, seed), 2 * stats.t.sf(abs(mean) / error, free) if error else 0.0)
+    p = float(2 * stats.t.sf(abs(mean) / error, free)) if error else 0.0
     by_seeds = float(np.sqrt(sum(part for part, _ in parts[1:]))) if len(parts) > 1 else np.nan
-    return Comparison(mean, float(np.sqrt(parts[0][0])), by_seeds, float(mean - half), float(mean + half), float(p))
+    return Comparison(mean, float(np.sqrt(parts[0][0])), by_seeds, float(mean - half), float(mean + half), p)
 
 
 def _by_seeds(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> list[tuple[float, int]]:
@@ -112,17 +134,22 @@ def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
 
     Returns:
         ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed (the root of the
-        mean variance of a group's mean). ``F``, ``p``: one-way analysis of variance. ``least difference``: the smallest
-        difference of means that a t test at 5 % finds in 80 % of cases, between the two groups of fewest members,
-        which is the hardest pair; a large p excludes only what is larger than that.
+        mean variance of a group's mean). ``sd of a seed``: of the members within their group. ``F``, ``p``: one-way
+        analysis of variance. ``least difference``: the smallest difference of means that a t test at 5 % finds in 80 %
+        of cases, between the two groups of fewest members, which is the hardest pair; a large p excludes only what is
+        larger than that.
 
     >>> found = between_groups([[0.10, 0.12], [0.11, 0.13]])
-    >>> {name: round(value, 3) for name, value in found.items()}
-    {'sd of means': 0.007, 'sd by seeds alone': 0.01, 'F': 0.5, 'p': 0.553, 'least difference': 0.076}
+    >>> {name: round(value, 3) for name, value in found.items() if "sd" in name}
+    {'sd of means': 0.007, 'sd by seeds alone': 0.01, 'sd of a seed': 0.014}
+    >>> [round(found[name], 3) for name in ("F", "p", "least difference")]
+    [0.5, 0.553, 0.076]
     """
     sizes = np.array(sorted(map(len, groups)))
     if sizes[-1] < 2:
-        return dict.fromkeys(("sd of means", "sd by seeds alone", "F", "p", "least difference"), float("nan"))
+        return dict.fromkeys(
+            ("sd of means", "sd by seeds alone", "sd of a seed", "F", "p", "least difference"), float("nan")
+        )
     free = sizes.sum() - len(groups)
     within = np.sqrt(sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups) / free)
     test = stats.f_oneway(*groups)
@@ -130,6 +157,7 @@ def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
     return {
         "sd of means": float(np.std([np.mean(group) for group in groups], ddof=1)),
         "sd by seeds alone": float(within * np.sqrt(np.mean(1 / sizes))),
+        "sd of a seed": float(within),
         "F": float(test.statistic),
         "p": float(test.pvalue),
         "least difference": float(needed * within * np.sqrt((1 / sizes[:2]).sum())),

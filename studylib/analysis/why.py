@@ -8,7 +8,9 @@ beyond the list, and one over it hangs on the first place almost alone.
 Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
 then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
 resamples targets, with all their users. The control deals the items' properties out at random, all of them together, so
-that it too keeps who shares what; the p-value is counted in it.
+that it too keeps who shares what; the p-value is that of a normal distribution with the control's spread, which goes
+below what so many draws could count. Variants of one product (of one title and description: a shirt in five colours)
+have nearly one text, so they are drawn, and dealt out, together.
 
 What sets the two apart besides the takeaway's reasons is that a text encoder reads so many tokens and no more, and a
 page carries all: ``share cut off`` is what it misses. It goes with length, and no property here is held fixed for
@@ -17,16 +19,19 @@ another.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy import stats
 
 from studylib import tables
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
 from studylib.analysis.significance import compare, holm
 from studylib.data import Dataset, load
+from studylib.data.registry import is_planted
 from studylib.errors import StudyError
 from studylib.methods import method
 from studylib.metrics import Ranks
@@ -65,10 +70,35 @@ class Case:
         sums = np.add.reduceat(items[np.concatenate(histories)], np.cumsum(lengths) - lengths)
         return np.concatenate([items[self.data.test.targets], sums / lengths[:, None]], axis=1).T.round(12)
 
+    @cached_property
+    def product(self) -> Int[np.ndarray, " items"]:
+        """The number of the product that each item is a variant of: its title and description, whatever else it has."""
+        texts = self.data.items or [{}] * self.data.n_items
+        said = [(text.get("title"), text.get("description")) for text in texts]
+        numbers: dict[tuple, int] = {}
+        return np.array([numbers.setdefault(one if any(one) else item, len(numbers)) for item, one in enumerate(said)])
+
+    @cached_property
+    def variants(self) -> list[Int[np.ndarray, " variants"]]:
+        """The items of each product."""
+        return _apart(self.product)
+
     def sharing(self) -> list[Int[np.ndarray, " users"]]:
-        """The users of each target."""
-        order = np.argsort(self.data.test.targets, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(self.data.test.targets[order])) + 1)
+        """The users of each product that is a target."""
+        return _apart(self.product[self.data.test.targets])
+
+    def dealt(self, rng: np.random.Generator) -> Int[np.ndarray, " items"]:
+        """Whose properties each item gets where products change places: a variant those of a variant, in turn."""
+        order = np.empty(self.data.n_items, dtype=np.int64)
+        for items, source in zip(self.variants, rng.permutation(len(self.variants)), strict=True):
+            order[items] = np.resize(self.variants[source], len(items))
+        return order
+
+
+def _apart(values: Int[np.ndarray, " rows"]) -> list[Int[np.ndarray, " some"]]:
+    """The rows of each value."""
+    order = np.argsort(values, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
 
 
 def cases(names: Sequence[str], text: str, ocr: str) -> tuple[list[Case], dict[str, str]]:
@@ -136,14 +166,16 @@ def score(data: Dataset, records: Sequence[dict]) -> Seeds:
 def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """One row a data set (and ``pooled`` where there are several), property, and whose it is: target's or history's.
 
+    Pooled are real data sets alone: what is made up would only say what was put in.
+
     Columns: ``data``, ``of``, ``property``, ``users``, ``seeds`` (the fewest of either side); Spearman's ``rho`` with
     the gain, its 95 % bootstrap interval over users, ``low`` and ``high``, and over targets, ``low targets`` and
-    ``high targets``; the middle 95 % of the control, ``shuffled low`` and ``shuffled high``; ``p``, the share of the
-    control as far from 0 (two-sided), and ``p holm`` over the table. Positive: the more of it, the more OCR-text gains.
-    What is the same for all users (where no text is cut off, say) is related to nothing, and has no row.
+    ``high targets``; the middle 95 % of the control, ``shuffled low`` and ``shuffled high``; ``p``, how rarely the
+    control would be as far from 0 (two-sided), and ``p holm`` over the table. Positive: the more of it, the more
+    OCR-text gains. What is the same for all users (where no text is cut off, say) is related to nothing: it has no row.
     """
     _some(cases)
-    groups = {one.data.name: [one] for one in cases} | ({POOLED: list(cases)} if len(cases) > 1 else {})
+    groups = {one.data.name: [one] for one in cases} | ({POOLED: pool} if len(pool := pooled(cases)) > 1 else {})
     tables = []
     for name, group in groups.items():
         table = _relations(group, np.random.default_rng([seed, len(tables)]), resamples)
@@ -162,7 +194,7 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
         over_users.append(correlations(_taken(x, users), _taken(gains, users)))
         users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
         over_targets.append(correlations(_taken(x, users), _taken(gains, users)))
-        dealt = [places(one.related(rng.permutation(one.data.n_items))) for one in group]
+        dealt = [places(one.related(one.dealt(rng))) for one in group]
         control.append(correlations(dealt, gains))
     table, rho = pd.DataFrame(RELATED, columns=["of", "property"]), correlations(x, gains)
     table["users"], table["rho"] = sum(len(one.gain) for one in group), rho
@@ -170,8 +202,10 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
     table[["low", "high"]] = _middle(over_users)
     table[["low targets", "high targets"]] = _middle(over_targets)
     table[["shuffled low", "shuffled high"]] = _middle(control)
-    table["p"] = (1 + (np.abs(control) >= np.abs(rho)).sum(0)) / (1 + resamples)
-    return table[np.any([rows.any(1) for rows in x], axis=0)]  # of equal values every place is 0
+    table["spread"] = np.sqrt(np.square(control).mean(0))
+    table = table[np.any([rows.any(1) for rows in x], axis=0)].copy()  # of equal values every place is 0
+    table["p"] = 2 * stats.norm.sf(table["rho"].abs() / table.pop("spread"))
+    return table
 
 
 def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -180,6 +214,11 @@ def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.
 
 def _middle(draws: Sequence[np.ndarray]) -> Float[np.ndarray, "related 2"]:
     return np.quantile(draws, [0.025, 0.975], axis=0).T
+
+
+def pooled(cases: Sequence[Case]) -> list[Case]:
+    """Those of real data."""
+    return [one for one in cases if not is_planted(one.data.name)]
 
 
 def _some(cases: Sequence[Case]) -> None:
@@ -197,14 +236,20 @@ def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
     _some(cases)
     tables = []
     for one in cases:
-        facts = {"text": one.text.mean(0), "ocr": one.ocr.mean(0), "gain": one.gain, "target": one.data.test.targets}
+        facts = {
+            "text": one.text.mean(0),
+            "ocr": one.ocr.mean(0),
+            "gain": one.gain,
+            "target": one.product[one.data.test.targets],
+        }
         for (of, kind), values in zip(RELATED, one.related(), strict=True):
             quartile = 1 + np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)
             own = {"data": one.data.name, "of": of, "property": kind, "quartile": quartile, "mean": values}
             table = pd.DataFrame(own | facts).assign(catalogue=one.data.name)
             tables.append(table.sort_values("quartile", kind="stable"))
-    if len(cases) > 1:
-        tables += [table.assign(data=POOLED) for table in tables]
+    real = {one.data.name for one in pooled(cases)}
+    if len(real) > 1:
+        tables += [table.assign(data=POOLED) for table in tables if table["data"].iloc[0] in real]
     by = ["data", "of", "property", "quartile"]
     rows = []
     for names, group in pd.concat(tables).groupby(by, sort=False):
@@ -225,15 +270,16 @@ def _interval_over_targets(users: pd.DataFrame) -> tuple[float, float]:
 def by_data_set(cases: Sequence[Case]) -> pd.DataFrame:
     """One row a data set, for 000's own argument, which goes from data set to data set: texts, and gain.
 
-    Columns: ``data``, the mean over items of each of ``PROPERTIES``, ``users``, ``seeds`` of text and of OCR-text, mean
-    ``gain`` with its 95 % interval over users and seeds, ``low`` and ``high``. As many points as data sets: a picture,
-    no test.
+    Columns: ``data``, the mean over items of each of ``PROPERTIES``, ``users``, the share of them ``without a gain``
+    (mostly, no seed of either has the target in its list), ``seeds`` of text and of OCR-text, mean ``gain`` with its
+    95 % interval over users and seeds, ``low`` and ``high``. As many points as data sets: a picture, no test.
     """
     _some(cases)
     rows = []
     for one in cases:
         found = compare(one.ocr, one.text)
         seeds = f"{len(one.text)} and {len(one.ocr)}"
-        gain = {"users": len(one.gain), "seeds": seeds, "gain": found.difference, "low": found.low, "high": found.high}
+        users = {"users": len(one.gain), "without a gain": (one.gain == 0).mean(), "seeds": seeds}
+        gain = users | {"gain": found.difference, "low": found.low, "high": found.high}
         rows.append({"data": one.data.name} | one.properties[list(PROPERTIES)].mean().to_dict() | gain)
     return pd.DataFrame(rows)

@@ -27,7 +27,7 @@ def load(name: str | Path) -> Dataset:
 
 def find(name: str | Path) -> Path | None:
     """The folder of that data set, not yet read; None for the generated one. Raises as ``load``."""
-    if str(name) == "planted" or str(name).startswith("planted:"):
+    if is_planted(name):
         from studylib.data import planted
 
         planted.knobs_of(str(name))
@@ -40,3 +40,8 @@ def find(name: str | Path) -> Path | None:
         f"{name}: no such data set; it is neither 'planted', nor a folder with NAME.inter.json, "
         f"nor a folder of {paths.data_root()} (set STUDY_DATA to where your data sets lie)"
     )
+
+
+def is_planted(name: str | Path) -> bool:
+    """Is it the generated data set, with whatever knobs?"""
+    return str(name).partition(":")[0] == "planted"
