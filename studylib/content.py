@@ -18,6 +18,7 @@ from studylib.fusion import early, late
 from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
 from studylib.store import Store
+from studylib.threads import torch_threads
 from studylib.trials import index_file, key_of
 
 
@@ -36,6 +37,7 @@ class Content:
     facts: dict = field(default_factory=dict)
 
 
+@torch_threads(1)  # as in a trial's process: sums in another order are other codes
 def of(trial: Trial, data: Dataset) -> Content:
     """The content of a trial: IDs read from an index, or fitted on its features, alone or fused.
 

@@ -142,7 +142,7 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
     log, devices = work / "log.txt", Trial.model_validate_json(trial).generator.model_dump().get("devices", 1)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
     command = [sys.executable, *launcher, "-m", "studylib.trial", str(work), store]
-    status = 0
+    status, begin = 0, _size(log)
     if not wait and is_locked(work / LOCK):
         return HELD
     try:
@@ -151,7 +151,7 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
             for _ in range(TRIES):
                 status = CHILDREN.run(command, log, _alone() | environment | ONE_THREAD | same_code() | own)
                 # torchrun gives 1 for whatever became of its processes; a complaint is the last line in the log then.
-                complained = status == BAD_INPUT or (devices > 1 and reason(log).startswith("error: "))
+                complained = status == BAD_INPUT or (devices > 1 and reason(log, begin).startswith("error: "))
                 if status in (0, FOUND) or complained or CHILDREN.stopped.is_set():
                     break
     except (OSError, StudyError) as error:
@@ -162,7 +162,7 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
         return "stopped"
     if shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
         return f"failed with status {status}: {work}: No space left on device; free some"
-    return f"failed with status {status}: {reason(log)}"
+    return f"failed with status {status}: {reason(log, begin)}"
 
 
 def _alone() -> dict[str, str]:
@@ -191,17 +191,22 @@ def run_embedding(data: str, features: str, page: str, environment: dict[str, st
     name = f"{paths.name_of(data)}.{Path(features).name}.txt".replace(":", ".")
     log = Path(environment["STUDY_CACHE"]) / "embeddings" / "logs" / name
     command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
+    begin = _size(log)
     try:
         with gpus().lend(1) as own:
             status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | same_code() | own)
     except (OSError, StudyError) as error:
         return f"failed: {error}"
-    return FINISHED if status == 0 else f"failed with status {status}: {reason(log)}"
+    return FINISHED if status == 0 else f"failed with status {status}: {reason(log, begin)}"
 
 
-def reason(log: Path) -> str:
-    """What a log says of a failure: its last complaint, or else its last line."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def reason(log: Path, begin: int = 0) -> str:
+    """What a log says of a failure from byte ``begin`` on (before it are older ones): its last complaint or line."""
+    lines = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines() if log.exists() else []
     complaints = [line for line in lines if line.startswith(("error: ", "study: error: "))]
     return (complaints or lines or ["no log"])[-1][:300]
 

@@ -34,7 +34,7 @@ from studylib.errors import StudyError
 SEEDS = 2
 GENERATOR = {
     "d_model": 16, "d_ff": 32, "heads": 2, "d_head": 8, "encoder_layers": 1, "decoder_layers": 1, "epochs": 12,
-    "validate_every": 1, "targets_per_step": 32, "patience": 99, "beams": 10,
+    "validate_every": 1, "targets_per_step": 32, "patience": 99,
 }  # fmt: skip
 AGAIN = 4
 LONGEST = 600  # seconds for one run; a run that hangs has failed

@@ -210,6 +210,7 @@ def changes(
 ) -> pd.DataFrame:  # fmt: skip
     """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
 
+    ``seeds``: of the side that has fewer; with one, nothing is known of what another seed would change.
     ``p holm`` is corrected over all rows: a table of changes is read for its largest. An interval ends at -100 %, where
     nothing is left.
 
@@ -220,7 +221,8 @@ def changes(
     for metric in metrics:
         for pair, groups in pairs.items():
             values = paired(*groups, metric)
-            row = {"pair": pair, "first": values[0].mean(), "second": values[1].mean()} | vars(compare(*values))
+            row = {"pair": pair, "seeds": min(map(len, groups))}
+            row |= {"first": values[0].mean(), "second": values[1].mean()} | vars(compare(*values))
             change = relative(*values)
             row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}
             rows.append(row | {"metric": metric, "paper %": (paper or {}).get(pair, {}).get(metric, np.nan)})

@@ -94,7 +94,7 @@ def branches(ids: SemanticIds, item: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beams(searcher: Searcher, history: np.ndarray, user: int = 0, shown: int = 5) -> pd.DataFrame:
+def beams(searcher: Searcher, history: np.ndarray, user: int, shown: int = 5) -> pd.DataFrame:
     """The best prefixes after each level of the search; ``user`` matters to a generator that has user tokens.
 
     Columns: ``level``; ``codes`` written so far; ``log p``; ``items`` that begin with them.

@@ -130,22 +130,20 @@ def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
 
 
 def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> list[str]:
-    """Whether ``tables.changes`` of each pair stay within ``bound`` %, a sentence a pair: its interval decides.
+    """Do ``tables.changes`` of each pair stay within ``bound`` %? A sentence a pair: its interval decides.
 
-    >>> row = {"pair": "small against large", "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
+    >>> row = {"pair": "small against large", "seeds": 2, "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
     >>> for low in (-3.5, -6.0): print(*within(pd.DataFrame([row | {"low %": low}]), 4.0))
-    small against large: within 4 %; Recall@10 -3.0 % [-3.5, -1.0]
-    small against large: within 4 % or not, these trials cannot tell; Recall@10 -3.0 % [-6.0, -1.0]
+    small against large: yes; Recall@10 -3.0 % [-3.5, -1.0]
+    small against large: cannot be told; Recall@10 -3.0 % [-6.0, -1.0]
     """
     lines = []
     for _, row in changes[changes["metric"] == metric].iterrows():
         low, high = row["low %"], row["high %"]
-        said = f"within {bound:g} %"
-        if low >= bound or high <= -bound:
-            said = f"not {said}"
-        elif low <= -bound or high >= bound:
-            said += " or not, these trials cannot tell"
-        lines.append(f"{row['pair']}: {said}; {printed(metric)} {row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]")
+        told = "no" if low >= bound or high <= -bound else "yes" if -bound < low and high < bound else "cannot be told"
+        by = ", by one seed" if row["seeds"] == 1 else ""
+        interval = f"{row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]"
+        lines.append(f"{row['pair']}: {told}{by}; {printed(metric)} {interval}")
     return lines
 
 

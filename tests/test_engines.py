@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import accelerate, engines, training, trials
+from studylib import accelerate, content, engines, training, trials
 from studylib.config import BUDGETS, trial
 from studylib.data import load
 from studylib.engines import CHILDREN, FINISHED, Gpus, open_engine, run_trial
 from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
+from studylib.threads import torch_threads
 from studylib.trials import key_of, run
 from tests.test_trials import QUICK, TOKENIZER, quick, read
 
@@ -206,3 +207,23 @@ def test_settings_that_came_later_leave_old_keys_alone():
     assert "devices" not in json.loads(old.model_dump_json())["generator"]
     assert "devices" in json.loads(quick(devices=2).model_dump_json())["generator"]
     assert trials.parse_trial(quick(devices=2).model_dump_json()).generator.devices == 2
+
+
+def test_a_failure_is_not_explained_by_an_older_one(tmp_path):
+    log = tmp_path / "log.txt"
+    assert engines.reason(log) == "no log"
+    log.write_text("error: of yesterday\n")
+    begin = log.stat().st_size
+    log.write_text("error: of yesterday\nepoch 1\nkilled\n")
+    assert engines.reason(log) == "error: of yesterday"
+    assert engines.reason(log, begin) == "killed"
+
+
+def test_codes_are_made_on_one_thread_wherever_they_are_asked_for(monkeypatch):
+    """A trial's process has one; a second thread adds in another order, and codes may come out otherwise."""
+    monkeypatch.setattr(content, "_modality", lambda *_: torch.get_num_threads())
+    before = torch.get_num_threads()
+    with torch_threads(2):
+        assert content.of(trial(data="Toy", features="random"), None) == 1
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before

@@ -108,6 +108,21 @@ def test_the_interval_of_a_relative_change_holds_what_it_promises():
     assert 368 <= held <= 396
 
 
+def test_a_relative_change_is_told_apart_where_the_difference_is():
+    """Both bounds, literally: at the bound the difference's own interval ends at 0."""
+    draw, differ = np.random.default_rng(5), 0
+    for _ in range(50):
+        b = np.abs(draw.normal(1, 0.6, (3, 60)) + draw.normal(0, 0.05, (3, 1)))
+        a = b * draw.normal(0.97, 0.1, (3, 60)) + draw.normal(0, 0.2, (3, 60))
+        found, difference = relative(a, b), compare(a, b)
+        assert (found.low <= 0 <= found.high) == (difference.low <= 0 <= difference.high)
+        assert compare(a, (1 + found.low) * b).low == pytest.approx(0, abs=1e-6)
+        assert compare(a, (1 + found.high) * b).high == pytest.approx(0, abs=1e-6)
+        differ += difference.low > 0 or difference.high < 0
+    assert 5 < differ < 50
+    assert relative(b, draw.normal(0.001, 1, (3, 60))).high == np.inf, "what may be nothing divides by nothing"
+
+
 def test_a_fixed_share_has_no_interval():
     b = np.abs(np.random.default_rng(4).normal(1, 0.5, (3, 40)))
     found = relative(0.25 * b, b)

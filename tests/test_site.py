@@ -1,5 +1,6 @@
 """The site from an executed notebook: nothing from outside, every figure described, every link there."""
 
+import json
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -12,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from studylib import paths, plots
 from studylib.cli import main
 from studylib.errors import StudyError
-from studylib.site import build
+from studylib.site import SAVED, build
 
 
 class Tags(HTMLParser):
@@ -103,3 +104,14 @@ def test_without_an_executed_notebook_it_says_what_to_run(folders):
     with pytest.raises(StudyError, match="run 'make study'"):
         build(folders / "site")
     assert not (folders / "site").exists()
+
+
+def test_the_name_of_every_figure_that_a_notebook_saves_is_found():
+    found = []
+    for file in sorted((paths.ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(file.read_text())["cells"]:
+            source = "".join(cell["source"])
+            if "save_figure(" in source:
+                found.append(SAVED.search(source)[1])
+    assert {"figure_5", "shapley_planted", "tokenizer_curves", "table_2"} <= set(found)
+    assert "data" not in found

@@ -25,7 +25,7 @@ def searcher(folders):
 
 def test_beams_end_where_the_search_ends(searcher):
     history = np.arange(5)
-    table = tour.beams(searcher, history, shown=4)
+    table = tour.beams(searcher, history, 0, shown=4)
     levels = searcher.ids.levels
     assert sorted(table["level"].unique()) == list(range(1, levels + 1))
     best = searcher.recommend(history, 4, seen=True)

@@ -1,11 +1,12 @@
 """Is a difference more than chance? Paired tests over users, intervals, and correction for many comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from scipy.optimize import brentq
 
 PERMUTATIONS = 10_000
 RESAMPLES = 10_000
@@ -41,9 +42,11 @@ def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
 
 
 def relative(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"], seed: int = 0) -> Comparison:
-    """``a``'s mean over ``b``'s, less one, as ``compare``: what it is divided by varies too (to first order).
+    """``a``'s mean over ``b``'s, less one, as ``compare``: what it is divided by varies too.
 
-    ``p`` is that of the difference. NaN throughout where ``b`` is zero.
+    The interval is Fieller's (1954): of all changes r for which ``compare`` would not tell ``a`` from (1 + r) ``b``. So
+    it holds 0 where the interval of the difference does; where ``b`` is not told apart from 0 it has no end. Standard
+    errors are to first order; ``p`` is that of the difference. NaN throughout where ``b`` is zero.
 
     Raises:
         ValueError: the two were not measured on the same users.
@@ -54,7 +57,16 @@ def relative(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds us
         return Comparison(*[np.nan] * 6)
     change = a.mean() / base - 1
     spread = _t_test(a / base, (1 + change) * b / base)  # its mean difference is 0
-    return Comparison(change, spread.by_users, spread.by_seeds, change + spread.low, change + spread.high, p)
+    low = change - _until(lambda step: _t_test(a, (1 + change - step) * b).low, -spread.low)
+    high = change + _until(lambda step: -_t_test(a, (1 + change + step) * b).high, spread.high)
+    return Comparison(change, spread.by_users, spread.by_seeds, low, high, p)
+
+
+def _until(told_apart: Callable[[float], float], guess: float) -> float:
+    """The step from which on ``told_apart`` is above 0, about ``guess``; infinite if a hundred times that is not it."""
+    if guess < 1e-12:  # nothing varies
+        return 0.0
+    return brentq(told_apart, 0, 100 * guess, xtol=1e-9) if told_apart(100 * guess) > 0 else np.inf
 
 
 def _t_test(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"]) -> Comparison:

@@ -25,7 +25,7 @@ from studylib.analysis.claims import MARKS
 from studylib.errors import StudyError
 
 HERE = Path(__file__).parent
-SAVED = re.compile(r"save_figure\(\s*figure,\s*\"(\w+)\"")
+SAVED = re.compile(r'save_figure\(.*"(\w+)", ')
 PROGRESS = re.compile(r"^(trials: \d|.*: \d+ of \d+ items, )")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r'<a href="([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
