@@ -142,12 +142,13 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
     log, devices = work / "log.txt", Trial.model_validate_json(trial).generator.model_dump().get("devices", 1)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
     command = [sys.executable, *launcher, "-m", "studylib.trial", str(work), store]
-    status, begin = 0, _size(log)
+    status = begin = 0
     if not wait and is_locked(work / LOCK):
         return HELD
     try:
         write_bytes(work / "trial.json", trial.encode())
         with gpus().lend(devices) as own:
+            begin = _size(log)
             for _ in range(TRIES):
                 status = CHILDREN.run(command, log, _alone() | environment | ONE_THREAD | same_code() | own)
                 # torchrun gives 1 for whatever became of its processes; a complaint is the last line in the log then.
@@ -191,9 +192,9 @@ def run_embedding(data: str, features: str, page: str, environment: dict[str, st
     name = f"{paths.name_of(data)}.{Path(features).name}.txt".replace(":", ".")
     log = Path(environment["STUDY_CACHE"]) / "embeddings" / "logs" / name
     command = [sys.executable, "-m", "studylib.cli", "embed", data, features, "--page", page]
-    begin = _size(log)
     try:
         with gpus().lend(1) as own:
+            begin = _size(log)
             status = CHILDREN.run(command, log, os.environ | environment | ONE_THREAD | same_code() | own)
     except (OSError, StudyError) as error:
         return f"failed: {error}"

@@ -91,8 +91,9 @@ def comparison(
 
     Columns: ``method`` (the group's name), ``kind`` (of its first record), ``seeds``; every metric's mean over seeds
     and ``<metric> sd``; ``<metric> unseen`` with seen items left out; ``cpu seconds`` of one trial; and for ``metric``
-    the difference to the reference with its 95 % interval, p and Holm-corrected p over the table's comparisons (see
-    ``significance.compare``), the reference's name (``against``) and its mean (``base``).
+    the difference to the reference with its 95 % interval, standard error by seeds (NaN of one seed each: then interval
+    and p are over users alone), p and Holm-corrected p over the table's comparisons (see ``significance.compare``), the
+    reference's name (``against``) and its mean (``base``).
 
     Args:
         against: of rows that have another reference, its name.
@@ -115,11 +116,11 @@ def comparison(
             other = (against or {}).get(name, reference)
             values, base = paired(group, groups[other], metric, rule)
             found = compare(values, base)
-            row |= {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
+            row |= {column: getattr(found, column) for column in ("difference", "low", "high", "by_seeds", "p")}
             row |= {"against": other, "base": base.mean()}
         rows.append(row)
     table = pd.DataFrame(rows)
-    for column in ("difference", "low", "high", "p", "against", "base"):
+    for column in ("difference", "low", "high", "by_seeds", "p", "against", "base"):
         if column not in table:
             table[column] = np.nan
     table["p holm"] = np.nan
@@ -169,13 +170,13 @@ def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") 
 def contrasts(
     pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10", rule: str = "every item"
 ) -> pd.DataFrame:
-    """One row a pair of groups: both means, first minus second with interval, p and Holm-corrected p over the rows."""
+    """One row a pair of groups: both means, first minus second as in ``comparison``."""
     rows = []
     for name, (first, second) in pairs.items():
         values = paired(first, second, metric, rule)
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
-    table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "p"])
+    table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "by_seeds", "p"])
     table["p holm"] = holm(table["p"].tolist())
     return table
 
@@ -210,7 +211,7 @@ def changes(
 ) -> pd.DataFrame:  # fmt: skip
     """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
 
-    ``seeds``: of the side that has fewer; with one, nothing is known of what another seed would change.
+    ``by_seeds`` as in ``comparison``, here of the change as a share.
     ``p holm`` is corrected over all rows: a table of changes is read for its largest. An interval ends at -100 %, where
     nothing is left.
 
@@ -221,10 +222,10 @@ def changes(
     for metric in metrics:
         for pair, groups in pairs.items():
             values = paired(*groups, metric)
-            row = {"pair": pair, "seeds": min(map(len, groups))}
-            row |= {"first": values[0].mean(), "second": values[1].mean()} | vars(compare(*values))
             change = relative(*values)
+            row = {"pair": pair, "first": values[0].mean(), "second": values[1].mean()}
             row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}
+            row |= {"by_seeds": change.by_seeds, "p": change.p}
             rows.append(row | {"metric": metric, "paper %": (paper or {}).get(pair, {}).get(metric, np.nan)})
     table = pd.DataFrame(rows)
     return table.assign(**{"p holm": holm(table["p"].tolist())})

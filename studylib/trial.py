@@ -71,8 +71,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     by_user = user_tokens(data.users, settings.user_tokens)
 
     def validate(model) -> float:
-        beams = min(settings.beams, 10)  # as many as Recall@10 needs
-        searcher = Searcher(model, ids, settings.history, beams, user_tokens=by_user)
+        searcher = Searcher(model, ids, settings.history, beams=10, user_tokens=by_user)  # as many as Recall@10 needs
         return float(searcher.ranks(sample)[0].recall(10).mean())
 
     checkpoint = work / CHECKPOINT

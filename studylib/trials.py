@@ -24,7 +24,6 @@ from studylib.engines import (
     HELD,
     Engine,
     open_engine,
-    reason,
     run_embedding,
     run_trial,
     study_environment,
@@ -131,10 +130,10 @@ def run(
     elsewhere = sum(outcome == ELSEWHERE for outcome in outcomes.values())
     _tally(len(missing) - len(set(failed)) - elsewhere, reused + elsewhere, len(set(failed)))
     if failed:
-        log_file = work_folder(failed[0]) / "log.txt"
         raise StudyError(
-            f"{len(set(failed))} of {len(set(keys))} trials failed; the others are kept. First log: {log_file} "
-            f"({outcomes.get(failed[0]) or reason(log_file)})"
+            f"{len(set(failed))} of {len(set(keys))} trials failed; the others are kept. First log: "
+            f"{work_folder(failed[0]) / 'log.txt'} "
+            f"({outcomes[failed[0]]})"
         )
     return [record | {"cost": store.cost(key)} for key, record in zip(keys, records, strict=True)]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from studylib.analysis.significance import compare
+from studylib.analysis.significance import Comparison, compare
 from studylib.tables import METRICS, paired, validation
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
@@ -81,7 +81,7 @@ def findings(
     """What a table of comparisons shows, in sentences that its numbers alone decide.
 
     Args:
-        groups: what the table was made from, for a last sentence on the best row and the strongest baseline.
+        groups: what the table was made from, for sentences on the best row, the strongest baseline, and controls.
     """
     named = names_with_seeds(table)
     lines = [FEWER_SEEDS] if (named != table["method"]).any() else []
@@ -91,7 +91,8 @@ def findings(
         lines.append(
             f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
             f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(metric)} "
-            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}."
+            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}"
+            f"{_alone(row)}."
         )
     content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
     if groups is None or content.empty or baselines.empty:
@@ -101,39 +102,67 @@ def findings(
     strongest = baselines.loc[baselines[metric].idxmax(), "method"]
     mean = table.set_index("method")[metric]
     found = compare(*paired(groups[best], groups[strongest], metric))
-    said = "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
     lines.append(
-        f"The best row with content by validation, {name_of[best]} ({mean[best]:.4f}), is {said} {strongest} "
+        f"The best row with content by validation, {name_of[best]} ({mean[best]:.4f}), is {_said(found)} {strongest} "
         f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     )
-    ahead = table.loc[(table["kind"] == "control") & (table[metric] > mean[best]), "method"]
-    lines += [f"A control, {name_of[name]} ({mean[name]:.4f}), is above it." for name in ahead]
+    for name in table.loc[(table["kind"] == "control") & (table[metric] > mean[best]), "method"]:
+        found = compare(*paired(groups[name], groups[best], metric))
+        lines.append(
+            f"A control has a larger mean, {name_of[name]} ({mean[name]:.4f}): it is {_said(found)} {name_of[best]}, "
+            f"p {found.p:.4f}, uncorrected."
+        )
     return lines
+
+
+def _said(found: Comparison) -> str:
+    return "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
+
+
+def _alone(row: pd.Series) -> str:
+    """What is to be said of a test that knows nothing of seeds."""
+    return ", over users alone (one seed each)" if np.isnan(row["by_seeds"]) else ""
 
 
 def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
     """What ``tables.contrasts`` tell apart, a sentence a pair, and how many pairs they do not.
 
-    >>> row = {"pair": "A: O against T", "difference": -0.01, "low": -0.015, "high": -0.005, "p holm": 0.007}
-    >>> for line in decided(pd.DataFrame([row, row | {"p holm": 1.0}])): print(line)
-    A: O against T: -0.0100 Recall@10 [-0.0150, -0.0050], p 0.0070.
+    >>> row = {"pair": "A: O against T", "difference": -0.01, "low": -0.015, "high": -0.005, "by_seeds": np.nan}
+    >>> for line in decided(pd.DataFrame([row | {"p holm": p} for p in (0.007, 1.0)])): print(line)
+    A: O against T: -0.0100 Recall@10 [-0.0150, -0.0050], p 0.0070, over users alone (one seed each).
     Of 2 pairs 1 is told apart.
     """
     kept = contrasts[contrasts["p holm"] < 0.05]
     lines = [
         f"{row['pair']}: {row['difference']:+.4f} {printed(metric)} [{row['low']:+.4f}, {row['high']:+.4f}], "
-        f"p {row['p holm']:.4f}."
+        f"p {row['p holm']:.4f}{_alone(row)}."
         for _, row in kept.iterrows()
     ]
     return [*lines, f"Of {len(contrasts)} pairs {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart."]
 
 
+def changed(changes: pd.DataFrame) -> list[str]:
+    """What ``tables.changes`` tell apart from none, a sentence a change, and of how many.
+
+    >>> row = {"pair": "small against large", "metric": "recall@10", "difference %": -3.0, "by_seeds": 0.01}
+    >>> for line in changed(pd.DataFrame([row | {"p holm": p} for p in (0.007, 1.0)])): print(line)
+    small against large: Recall@10 -3.0 %, p 0.0070.
+    Of 2 changes 1 is told apart from none.
+    """
+    kept = changes[changes["p holm"] < 0.05]
+    lines = [
+        f"{row['pair']}: {printed(row['metric'])} {row['difference %']:+.1f} %, p {row['p holm']:.4f}{_alone(row)}."
+        for _, row in kept.iterrows()
+    ]
+    return [*lines, f"Of {len(changes)} changes {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart from none."]
+
+
 def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> list[str]:
     """Do ``tables.changes`` of each pair stay within ``bound`` %? A sentence a pair: its interval decides.
 
-    >>> row = {"pair": "small against large", "seeds": 2, "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
-    >>> for low in (-3.5, -6.0): print(*within(pd.DataFrame([row | {"low %": low}]), 4.0))
+    >>> row = {"pair": "small against large", "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
+    >>> for low in (-3.5, -6.0): print(*within(pd.DataFrame([row | {"by_seeds": 0.01, "low %": low}]), 4.0))
     small against large: yes; Recall@10 -3.0 % [-3.5, -1.0]
     small against large: cannot be told; Recall@10 -3.0 % [-6.0, -1.0]
     """
@@ -141,28 +170,38 @@ def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> li
     for _, row in changes[changes["metric"] == metric].iterrows():
         low, high = row["low %"], row["high %"]
         told = "no" if low >= bound or high <= -bound else "yes" if -bound < low and high < bound else "cannot be told"
-        by = ", by one seed" if row["seeds"] == 1 else ""
         interval = f"{row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]"
-        lines.append(f"{row['pair']}: {told}{by}; {printed(metric)} {interval}")
+        lines.append(f"{row['pair']}: {told}{_alone(row)}; {printed(metric)} {interval}")
     return lines
 
 
-def encoders_or_seeds(spread: pd.Series, theirs: float, seeds: int = 5) -> list[str]:
-    """Is "the encoder does not matter" more than noise? Two sentences, on our encoders and on the paper's.
+def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], seeds: int = 5) -> list[str]:
+    """Is "the encoder does not matter" more than noise? A sentence on our encoders, and one on the paper's.
 
     Args:
-        spread: a row of ``significance.between_groups``.
-        theirs: the standard deviation of the paper's encoders' means, each over ``seeds`` seeds.
+        spread: a row of ``significance.between_groups``; nothing is said where it knows no spread over seeds.
+        mean: of our encoders; standard deviations are compared as shares of the mean, for the scales differ.
+        theirs: the paper's encoders' means, each over ``seeds`` seeds.
+
+    >>> spread = {"sd of means": 0.004, "sd by seeds alone": 0.002, "sd of a seed": 0.005, "least difference": 0.01}
+    >>> lines = encoders_or_seeds(pd.Series(spread | {"p": 0.3}), 0.1, [0.098, 0.1, 0.102])
+    >>> for line in lines: print(line)  # doctest: +ELLIPSIS
+    Spread of the encoders' means: 4.0 % of their mean, by seeds alone 2.0 %: not told apart, p 0.3000; ...
+    The paper's: 2.0 %, no more than the 2.2 % of equal encoders of 5 seeds, if a seed moves ...
+    >>> encoders_or_seeds(pd.Series(spread | {"p": np.nan}), 0.1, [0.098, 0.1, 0.102])
+    []
     """
-    ours, noise, alone = spread["sd of means"], spread["sd by seeds alone"], spread["sd of a seed"] / np.sqrt(seeds)
+    if np.isnan(spread["p"]):
+        return []
+    ours, noise, alone = (spread[name] / mean for name in ("sd of means", "sd by seeds alone", "sd of a seed"))
+    paper, alone = np.std(theirs, ddof=1) / np.mean(theirs), alone / np.sqrt(seeds)
     told = "told apart" if spread["p"] < 0.05 else "not told apart"
-    missed = f"; a difference below {spread['least difference']:.4f} would mostly have been missed"
-    within = "no more than" if theirs <= alone else "more than"
+    missed = f"; a difference below {100 * spread['least difference'] / mean:.0f} % would mostly be missed"
     return [
-        f"Here the encoders' means have a standard deviation of {ours:.4f}, and would have {noise:.4f} if only seeds "
-        f"differed: {told}, p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
-        f"The paper's encoders have {theirs:.4f}; equal encoders of {seeds} seeds that vary as here would have "
-        f"{alone:.4f}. So what it calls insensitive is {within} what seeds alone do.",
+        f"Spread of the encoders' means: {100 * ours:.1f} % of their mean, by seeds alone {100 * noise:.1f} %: {told}, "
+        f"p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
+        f"The paper's: {100 * paper:.1f} %, {'no more' if paper <= alone else 'more'} than the {100 * alone:.1f} % of "
+        f"equal encoders of {seeds} seeds, if a seed moves its generator as much as ours.",
     ]
 
 

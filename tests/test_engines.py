@@ -74,6 +74,8 @@ def test_a_trial_that_always_crashes_fails_alone(folders, monkeypatch):
     """A process that dies without a word is tried twice; the other trial finishes and the log is named."""
     bad, good = quick(seed=1), quick(seed=2)
     bad_key = key_of(bad, load("Toy"))
+    (work_folder(bad_key)).mkdir(parents=True)
+    (work_folder(bad_key) / "log.txt").write_text("error: of yesterday\n")
     original = CHILDREN.run
 
     def crash(command, log, environment):
@@ -86,7 +88,7 @@ def test_a_trial_that_always_crashes_fails_alone(folders, monkeypatch):
         run([bad, good], jobs=2)
     assert "1 of 2 trials failed" in str(error.value)
     assert str(work_folder(bad_key) / "log.txt") in str(error.value)
-    assert "failed with status -6" in str(error.value)
+    assert "failed with status -6: about to die" in str(error.value)
     assert (work_folder(bad_key) / "log.txt").read_text().count("about to die") == engines.TRIES
     assert Store.default().record(key_of(good, load("Toy"))) is not None
 

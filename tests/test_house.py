@@ -222,7 +222,8 @@ def test_the_best_row_is_the_best_on_validation():
     groups["best"][0]["epochs"][0]["recall@10"] = 0.99
     *_, best, control = wording.findings(tables.comparison(groups), groups)
     assert best.startswith("The best row with content by validation, best (")
-    assert control.startswith("A control, noise (")
+    assert control.startswith("A control has a larger mean, noise (")
+    assert "it is above best, p 0.0" in control
     assert tables.strongest(groups, ["lucky"]) == ["best", "item-kNN"] == tables.strongest(groups, [])
 
 

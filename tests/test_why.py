@@ -102,13 +102,13 @@ def test_what_sets_data_sets_apart_makes_no_correlation():
 
 def test_a_planted_relation_is_found_and_only_that():
     data = shop()
-    table = why.relations([found(data, 0.5 * density(data))], resamples=100)
+    table = why.relations([found(data, 0.5 * density(data))], resamples=500)
     planted = row(table, "shop", "target", "attribute density")
     assert planted["rho"] > 0.2
     assert planted["shuffled high"] < planted["low targets"] < planted["rho"] < planted["high targets"]
     assert planted["low"] < planted["rho"] < planted["high"]
     assert {*why.PROPERTIES} - {*table["property"]} == {"tokens per word"}, "a word is a token here"
-    assert planted["p"] < planted["p holm"] < 1e-4, "less than a hundred draws could count"
+    assert planted["p"] < planted["p holm"] < 1e-4, "less than so many draws could count"
     others = table[table["of"] == "history"]
     assert (others["rho"].abs() < 0.1).all()
     assert (others["p holm"] > 0.05).all()
@@ -131,6 +131,24 @@ def test_users_who_share_targets_do_not_count_as_so_many():
     assert one["high targets"] - one["low targets"] > 3 * (one["high"] - one["low"])
     assert one["shuffled high"] - one["shuffled low"] > 3 * (one["high"] - one["low"])
     assert one["p"] > 0.05
+
+
+def test_a_control_that_is_not_about_0_is_no_relation():
+    """Who has a long history gains, and of a rare property a long history has more than the middle short one: that is
+    so whichever item has it. What is tested is the distance from there."""
+    rng = np.random.default_rng(0)
+    sequences = tuple(rng.integers(0, ITEMS, (3, 40)[user % 2]) for user in range(USERS))
+    items = tuple({"title": f"{'9 ' if item % 10 == 0 else ''}{'word ' * 5}{item}x"} for item in range(ITEMS))
+    data = Dataset("shop", tuple(f"u{user}" for user in range(USERS)), sequences, ITEMS, items)
+    long = np.arange(USERS) % 2
+    has = np.array([np.mean(history % 10 == 0) for history in data.test.histories])
+    p = {}
+    for name, gain in (("length alone", 0.4 * long), ("less where it is", 0.4 * long - 4 * long * (has - 0.1))):
+        one = row(why.relations([found(data, gain)], resamples=200), "shop", "history", "attribute density")
+        assert one["shuffled low"] > 0.1, "the control is not about 0"
+        p[name] = one["p"]
+    assert p["length alone"] > 0.05
+    assert p["less where it is"] < 0.001
 
 
 def test_variants_of_one_product_are_dealt_out_together():

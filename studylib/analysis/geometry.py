@@ -311,16 +311,18 @@ def closer(
     Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
     interval over items (the same items for both), ``low`` and ``high``; ``chance first`` and ``chance second``, the
     largest value of ``draws`` permutations of the rows. Where neither value is above its chance there is nothing to
-    compare.
+    compare, and no interval.
     """
     x, one, other = (unit(spaces[name], name) for name in (to, first, second))
     here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
     dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
     rows = []
     for measure in here:
-        interval = bootstrap_interval(there[measure] - here[measure], seed)
-        chance = (max(draw[measure].mean() for draw in side) for side in dealt)
-        rows.append((measure, here[measure].mean(), there[measure].mean(), *interval, *chance))
+        values = here[measure].mean(), there[measure].mean()
+        chance = [max(draw[measure].mean() for draw in side) for side in dealt]
+        related = any(value > level for value, level in zip(values, chance, strict=True))
+        interval = bootstrap_interval(there[measure] - here[measure], seed) if related else (np.nan, np.nan)
+        rows.append((measure, *values, *interval, *chance))
     table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high", "chance first", "chance second"])
     table.insert(3, "difference", table[second] - table[first])
     return table
@@ -329,15 +331,15 @@ def closer(
 def nearer(closer: pd.DataFrame) -> list[str]:
     """What ``closer`` says, a sentence a measure.
 
-    >>> row = {"measure": "CKA", "T": 0.3, "O": 0.2, "difference": -0.1, "low": -0.2, "high": -0.05}
-    >>> rows = pd.DataFrame([row | {"chance first": chance, "chance second": chance} for chance in (0.1, 0.4)])
-    >>> for line in nearer(rows): print(line)
+    >>> row = {"measure": "CKA", "T": 0.3, "O": 0.2, "difference": -0.1}
+    >>> for low, high in ((-0.2, -0.05), (np.nan, np.nan)):
+    ...     print(*nearer(pd.DataFrame([row | {"low": low, "high": high}])))
     by CKA, O is further than T: -0.1000 [-0.2000, -0.0500]
     by CKA, neither is nearer than rows dealt at random (T 0.3000, O 0.2000): nothing to compare
     """
     (first, second), said = closer.columns[1:3], []
     for _, row in closer.iterrows():
-        if row[first] <= row["chance first"] and row[second] <= row["chance second"]:
+        if np.isnan(row["low"]):
             values = f"{first} {row[first]:.4f}, {second} {row[second]:.4f}"
             said.append(
                 f"by {row['measure']}, neither is nearer than rows dealt at random ({values}): nothing to compare"

@@ -8,9 +8,11 @@ beyond the list, and one over it hangs on the first place almost alone.
 Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
 then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
 resamples targets, with all their users. The control deals the items' properties out at random, all of them together, so
-that it too keeps who shares what; the p-value is that of a normal distribution with the control's spread, which goes
-below what so many draws could count. Variants of one product (of one title and description: a shirt in five colours)
-have nearly one text, so they are drawn, and dealt out, together.
+that it too keeps who shares what. Its mean is not 0 where a history's length goes with the gain: of a skewed property
+long histories have other means than short ones, whichever item has what. So the p-value is that of a normal
+distribution of the control's mean and spread, which also goes below what so many draws could count. Variants of one
+product (of one title and description: a shirt in five colours) have nearly one text, so they are drawn, and dealt out,
+together.
 
 What sets the two apart besides the takeaway's reasons is that a text encoder reads so many tokens and no more, and a
 page carries all: ``share cut off`` is what it misses. It goes with length, and no property here is held fixed for
@@ -171,7 +173,7 @@ def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) 
     Columns: ``data``, ``of``, ``property``, ``users``, ``seeds`` (the fewest of either side); Spearman's ``rho`` with
     the gain, its 95 % bootstrap interval over users, ``low`` and ``high``, and over targets, ``low targets`` and
     ``high targets``; the middle 95 % of the control, ``shuffled low`` and ``shuffled high``; ``p``, how rarely the
-    control would be as far from 0 (two-sided), and ``p holm`` over the table. Positive: the more of it, the more
+    control would be as far from its mean (two-sided), and ``p holm`` over the table. Positive: the more of it, the more
     OCR-text gains. What is the same for all users (where no text is cut off, say) is related to nothing: it has no row.
     """
     _some(cases)
@@ -202,9 +204,9 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
     table[["low", "high"]] = _middle(over_users)
     table[["low targets", "high targets"]] = _middle(over_targets)
     table[["shuffled low", "shuffled high"]] = _middle(control)
-    table["spread"] = np.sqrt(np.square(control).mean(0))
-    table = table[np.any([rows.any(1) for rows in x], axis=0)].copy()  # of equal values every place is 0
-    table["p"] = 2 * stats.norm.sf(table["rho"].abs() / table.pop("spread"))
+    varies = np.any([rows.any(1) for rows in x], axis=0)  # of equal values every place is 0
+    table, control = table[varies].copy(), np.array(control)[:, varies]
+    table["p"] = 2 * stats.norm.sf(np.abs(table["rho"] - control.mean(0)) / control.std(0))
     return table
 
 
