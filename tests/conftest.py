@@ -46,3 +46,12 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture
+def own_folders(tmp_path, monkeypatch):
+    """A cache and a folder of models of the test's own; no hub."""
+    monkeypatch.setenv("STUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STUDY_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("STUDY_TRUST_REMOTE_CODE", raising=False)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from studylib.analysis.geometry import Space, centred, common_width, unit
+from studylib.analysis.geometry import Space, centred, unit
+from studylib.analysis.spaces import common_width
 from studylib.errors import StudyError
 from studylib.threads import torch_threads
 
@@ -27,7 +28,7 @@ def joint_projection(
         width: the common width (default: the narrowest space's).
         centre: take the modality gap out first.
 
-    A picture shows clusters that are there and some that are not: read it beside ``measures``.
+    A picture shows clusters that are there and some that are not: read it beside ``spaces.measures``.
     """
     common = common_width(spaces, width)
     items = np.arange(len(next(iter(common.values()))))

@@ -1,0 +1,236 @@
+"""Tables of embedding spaces: every measure of ``geometry`` beside what chance gives, and what is nearer to what."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from studylib.analysis.geometry import (
+    Space,
+    centred,
+    cka_values,
+    dispersion,
+    mean_cosine,
+    modality_gap,
+    mutual_knn,
+    own_rank,
+    participation_ratio,
+    relational_rank,
+    unit,
+)
+from studylib.analysis.significance import bootstrap_interval
+from studylib.errors import StudyError
+from studylib.fusion import project
+
+PROJECTIONS = 20  # to one width, each from a seed of its own
+DEALT = 20  # permutations of the rows, whose largest value is what chance gives
+RANKED = 2000  # items at most, where each projection ranks all of them
+WIDEST = 512  # to which spaces that are both wider are projected: at 1,280 a projection costs 2.7 times as much
+
+
+@threadpool_limits.wrap(limits=1)  # small products, for which threads that wait cost more than they do
+def measures(
+    spaces: dict[str, Space],
+    given: dict[str, Space] | None = None,
+    seed: int = 0,
+    width: int | None = None,
+    k: int = 10,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All measures of every space, and of every pair of them, each beside its controls.
+
+    Args:
+        given: the rows as the encoders gave them, where ``spaces`` had the catalogue's mean taken off. All that is said
+            of one space, and what needs common axes, is of these, since a mean that is taken off one side is no gap.
+
+    Returns:
+        One row a space, by its name: ``dims``; each measure of its unit rows as ``given``, and ``<measure>, centred``
+        with their mean taken off; ``<measure> gaussian``, that of random numbers of the same shape.
+        One row a pair and measure: ``first``, ``second``, ``measure``, ``value``; ``low``, ``high`` (95 % over items,
+        where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the gap, which
+        of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second space).
+        Measures that need common axes are means over ``PROJECTIONS`` projections, with the middle 95 % of these,
+        ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
+        ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
+
+    Rows are at unit length. Own ranks are among ``RANKED`` items, or all if they are fewer. Cosines across spaces are
+    taken at ``width`` (default: that of the pair's narrower space, ``WIDEST`` at most), all else at the spaces' own.
+    """
+    _check_spaces(spaces, width)
+    rng = np.random.default_rng(seed)
+    noise, given = {name: rng.standard_normal(np.shape(x)) for name, x in spaces.items()}, given or spaces
+    singles, pairs = [], []
+    for name in spaces:
+        rows = unit(given[name], name)
+        chance = {f"{measure} gaussian": value for measure, value in _of_one(noise[name]).items()}
+        middle = {f"{measure}, centred": value for measure, value in _of_one(centred(rows)).items()}
+        singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
+    for first, second in combinations(spaces, 2):
+        order, (x, y) = rng.permutation(len(spaces[first])), ((spaces[one], given[one]) for one in (first, second))
+        common = width or min(np.shape(x[0])[1], np.shape(y[0])[1], WIDEST)
+        found, spread = _of_pair(x, y, common, k, seed)
+        others = {"shuffled": tuple(np.asarray(rows)[order] for rows in y), "gaussian": (noise[second], noise[second])}
+        control = {said: _of_pair(x, other, common, k, seed, 1)[0] for said, other in others.items()}
+        control["shuffled"] |= _tossed(project(x[1], common, seed), project(y[1], common, seed), rng)
+        for measure, value in found.items():
+            row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
+            row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
+            pairs.append(
+                row | {said: float(np.mean(of[measure])) for said, of in control.items()} | spread.get(measure, {})
+            )
+    return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
+
+
+def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
+    """What ``measures`` of spaces say of 000's Figure 1: text has "higher dispersion and stronger anisotropy" than OCR.
+
+    >>> table = pd.DataFrame({"dispersion": [0.9, 0.1], "mean cosine": [0.2, 0.9], "participation ratio": [50, 8]})
+    >>> print(verdicts(table.set_index(pd.Index(["T", "O"])), "T", "O")[1])
+    stronger anisotropy of T, by mean cosine: no; 0.200 against 0.900 of O
+    """
+    said = []
+    for ending in ("", ", centred"):
+        for claim, measure, sign in (
+            ("higher dispersion", "dispersion", 1),
+            ("stronger anisotropy", "mean cosine", 1),
+            ("stronger anisotropy", "participation ratio", -1),  # few directions are an anisotropy
+        ):
+            if measure + ending in single:
+                one, other = single.loc[[text, ocr], measure + ending]
+                holds = "yes" if sign * (one - other) > 0 else "no"
+                said.append(
+                    f"{claim} of {text}, by {measure + ending}: {holds}; {one:.3f} against {other:.3f} of {ocr}"
+                )
+    return said
+
+
+@threadpool_limits.wrap(limits=1)
+def closer(
+    spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10, draws: int = DEALT
+) -> pd.DataFrame:
+    """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
+
+    Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
+    interval over items (the same items for both), ``low`` and ``high``; ``chance first`` and ``chance second``, the
+    largest value of ``draws`` permutations of the rows. Where neither value is above its chance there is nothing to
+    compare, and no interval.
+    """
+    x, one, other = (unit(spaces[name], name) for name in (to, first, second))
+    here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
+    dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
+    rows = []
+    for measure in here:
+        values = here[measure].mean(), there[measure].mean()
+        chance = [max(draw[measure].mean() for draw in side) for side in dealt]
+        related = any(value > level for value, level in zip(values, chance, strict=True))
+        interval = bootstrap_interval(there[measure] - here[measure], seed) if related else (np.nan, np.nan)
+        rows.append((measure, *values, *interval, *chance))
+    table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high", "chance first", "chance second"])
+    table.insert(3, "difference", table[second] - table[first])
+    return table
+
+
+def nearer(closer: pd.DataFrame) -> list[str]:
+    """What ``closer`` says, a sentence a measure.
+
+    >>> row = {"measure": "CKA", "T": 0.3, "O": 0.2, "difference": -0.1}
+    >>> for low, high in ((-0.2, -0.05), (np.nan, np.nan)):
+    ...     print(*nearer(pd.DataFrame([row | {"low": low, "high": high}])))
+    by CKA, O is further than T: -0.1000 [-0.2000, -0.0500]
+    by CKA, neither is nearer than rows dealt at random (T 0.3000, O 0.2000): nothing to compare
+    """
+    (first, second), said = closer.columns[1:3], []
+    for _, row in closer.iterrows():
+        if np.isnan(row["low"]):
+            values = f"{first} {row[first]:.4f}, {second} {row[second]:.4f}"
+            said.append(
+                f"by {row['measure']}, neither is nearer than rows dealt at random ({values}): nothing to compare"
+            )
+            continue
+        verdict = "closer than" if row["low"] > 0 else "further than" if row["high"] < 0 else "not told apart from"
+        interval = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        said.append(f"by {row['measure']}, {second} is {verdict} {first}: {interval}")
+    return said
+
+
+def _of_one(x: Space) -> dict[str, float]:
+    x = unit(x)
+    return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
+
+
+def _of_pair(
+    x: tuple[Space, Space], y: tuple[Space, Space], width: int, k: int, seed: int, projections: int = PROJECTIONS
+) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
+    """All measures of a pair, each space as it is used and as it was given, and the bands of those over projections."""
+    found, bands = _of_axes(x[1], y[1], width, seed, projections)
+    return _of_two(x[0], y[0], k, seed) | found, bands
+
+
+def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, np.ndarray]:
+    """The measures of a pair that need no common axes, one value an item."""
+    return {
+        "linear CKA": cka_values(unit(x), unit(y)),
+        f"mutual kNN, k = {k}": mutual_knn(x, y, k),
+        "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
+    }
+
+
+def _of_axes(
+    x: Space, y: Space, width: int, seed: int, projections: int = PROJECTIONS
+) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
+    """The measures that need common axes, means over projections (an array: one value an item), and their bands."""
+    x, y = unit(x), unit(y)
+    items = np.sort(np.random.default_rng(seed).permutation(len(x))[:RANKED])
+    draws: dict[str, list[dict]] = {"projected": [], "turned": []}
+    for draw in range(seed, seed + projections):
+        near, far = project(x[items], width, draw), project(y[items], width, draw)
+        draws["projected"].append(_across(near, far))
+        if projections > 1:
+            turn = np.linalg.qr(np.random.default_rng([draw, 1]).standard_normal((width, width)))[0]
+            draws["turned"].append(_across(near, far @ turn))
+    drawn = draws["projected"]
+    found = {measure: np.mean([one[measure] for one in drawn], axis=0) for measure in drawn[0]}
+    bands: dict[str, dict[str, float]] = {measure: {} for measure in found}
+    for said, ones in draws.items():
+        for measure in found if ones else ():
+            low, high = np.quantile([np.mean(one[measure]) for one in ones], [0.025, 0.975])
+            bands[measure] |= {f"{said} low": float(low), f"{said} high": float(high)}
+    return found, bands
+
+
+def _across(near: Space, far: Space) -> dict[str, float | np.ndarray]:
+    ranks, centred_ranks = own_rank(near, far), own_rank(centred(near), centred(far))
+    return {
+        "modality gap": modality_gap(near, far),
+        "modality gap, centred": modality_gap(centred(near), centred(far)),
+        "own rank, median": float(np.median(ranks)),
+        "own rank, median, centred": float(np.median(centred_ranks)),
+        "own reciprocal rank": 1 / ranks,
+        "own reciprocal rank, centred": 1 / centred_ranks,
+    }
+
+
+def _tossed(near: Space, far: Space, rng: np.random.Generator) -> dict[str, float]:
+    heads = rng.random((len(near), 1)) < 0.5
+    tossed = np.where(heads, near, far), np.where(heads, far, near)
+    return {"modality gap": modality_gap(*tossed), "modality gap, centred": modality_gap(*map(centred, tossed))}
+
+
+def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
+    """Every space at one width: ``width``, or that of the narrowest."""
+    narrowest = _check_spaces(spaces, width)
+    return {name: project(x, width or narrowest) for name, x in spaces.items()}
+
+
+def _check_spaces(spaces: dict[str, Space], width: int | None) -> int:
+    """The narrowest space's width, if they are spaces of the same items and ``width`` is one of them all."""
+    if not spaces:
+        raise StudyError("spaces: none given; name one with its embeddings")
+    shapes = {name: unit(x, name).shape for name, x in spaces.items()}
+    if len({rows for rows, _ in shapes.values()}) > 1:
+        listed = ", ".join(f"{name} {rows}" for name, (rows, _) in shapes.items())
+        raise StudyError(f"spaces: different numbers of items ({listed}); give the same items in the same order")
+    narrowest = min(dims for _, dims in shapes.values())
+    if width is not None and not 1 <= width <= narrowest:
+        raise StudyError(f"width {width}: take 1 to {narrowest}, the narrowest space's; a projection adds no dimension")
+    return narrowest

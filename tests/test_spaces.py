@@ -1,0 +1,220 @@
+"""Tables of embedding spaces, whose controls are near chance, and pictures that repeat."""
+
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from studylib import paths, plots
+from studylib.analysis.geometry import centred, dispersion, unit
+from studylib.analysis.projection import joint_projection
+from studylib.analysis.spaces import closer, measures, nearer, verdicts
+from studylib.errors import StudyError
+from tests.test_geometry import gaussian, rotation, two_views
+
+# -- tables and controls ---------------------------------------------------------------------------------------
+
+
+def test_controls_are_near_chance_and_planted_views_are_not():
+    one, two = measures(two_views())
+    assert one.index.tolist() == ["text", "image"]
+    assert one.loc["text", "mean cosine"] > 0.2 > abs(one.loc["text", "mean cosine gaussian"])
+    assert one.loc["image", "participation ratio"] < 9 < one.loc["image", "participation ratio gaussian"] < 16
+    two, noise = two.set_index("measure"), one["participation ratio gaussian"]
+    ranks, n = np.arange(1, 301), 300
+    chance = {  # level, and the standard error of a mean (or median) of so many independent items
+        "mutual kNN, k = 10": (10 / 299, np.sqrt(10 * (10 / 299) * (1 - 10 / 299)) / 10 / np.sqrt(n)),
+        "own rank, median": (150.5, n / 2 / np.sqrt(n)),  # of even ranks: 1 / (2 density sqrt(n))
+        "own reciprocal rank": ((1 / ranks).mean(), (1 / ranks).std() / np.sqrt(n)),
+        "relational reciprocal rank": ((1 / ranks[:150]).mean(), (1 / ranks[:150]).std() / np.sqrt(150)),
+    }
+    for measure, (level, error) in chance.items():
+        for control in ("shuffled", "gaussian"):
+            assert two.loc[measure, control] == pytest.approx(level, abs=4 * error), (measure, control)
+    directions = one["participation ratio"].prod(), one["participation ratio"]["text"] * noise["image"]
+    for control, both in zip(("shuffled", "gaussian"), directions, strict=True):
+        assert two.loc["linear CKA", control] == pytest.approx(np.sqrt(both) / 299, rel=0.3)
+    for measure in ("linear CKA", "mutual kNN, k = 10", "relational reciprocal rank"):
+        assert two.loc[measure, "value"] > 3 * two.loc[measure, "shuffled"]
+    within = two.dropna(subset="low")
+    assert ((within["low"] < within["value"]) & (within["value"] < within["high"])).all()
+    assert two.loc["modality gap", "value"] > 5 * two.loc["modality gap", "shuffled"]
+
+
+def test_what_needs_axes_stands_beside_unrelated_ones():
+    """Two views trained towards one space find each other by any projection; turned, or seen by maps of their own, the
+    same items are an accident of the projection, which one draw alone would take for a finding."""
+    base = gaussian(300, 24) * np.r_[np.full(3, 4.0), np.ones(21)]
+    spaces = {"text": base + 0.3 * gaussian(300, 24, 1), "twin": base + 0.3 * gaussian(300, 24, 2)}
+    spaces["stranger"] = spaces["twin"] @ gaussian(24, 16, 3)
+    two = measures(spaces)[1]
+    two = two[two["measure"] == "own rank, median, centred"].set_index(["first", "second"])
+    twins, strangers = two.loc[("text", "twin")], two.loc[("text", "stranger")]
+    assert twins["value"] <= twins["projected high"] < 3 < twins["turned low"]
+    assert strangers["turned low"] < strangers["value"] < strangers["turned high"]
+    for row in (twins, strangers):
+        assert row["turned high"] - row["turned low"] > 6 * (300 / 2 / np.sqrt(300)), "chance of items alone: 4"
+
+
+def test_spaces_as_given_and_centred():
+    """The catalogue's mean, taken off before, is in the table again: a narrow cone, that centring opens."""
+    narrow = gaussian(200, 8) + 20
+    spaces = {"text": gaussian(200, 8, 1), "pages": narrow - narrow.mean(0)}
+    given = {"text": spaces["text"], "pages": narrow}
+    one, two = measures(spaces, given)
+    assert one.loc["pages", "mean cosine"] > 0.95
+    assert one.loc["pages", "dispersion"] < 0.1
+    assert abs(one.loc["pages", "mean cosine, centred"]) < 0.02
+    assert one.loc["pages", "dispersion, centred"] == pytest.approx(dispersion(centred(narrow)))
+    gap = two.set_index("measure").loc["modality gap", "value"]
+    assert gap == pytest.approx(1, abs=0.1), "a gap is of the rows as they were given: pages in a cone, text around 0"
+    assert measures(spaces)[1].set_index("measure").loc["modality gap", "value"] < 0.3
+    assert two.set_index("measure").loc["modality gap, centred", "value"] < 0.1
+    columns = ["measure", "value", "low", "high", "shuffled"]
+    pd.testing.assert_frame_equal(two[columns].iloc[:3], measures(spaces)[1][columns].iloc[:3])  # need no axes
+    said = verdicts(one, "text", "pages")
+    assert len(said) == 6
+    assert [line.split(":")[1].split(";")[0].strip() for line in said[:2]] == ["yes", "no"]
+
+
+def test_two_wide_spaces_meet_at_the_widest_width(monkeypatch):
+    spaces = {"a": gaussian(30, 12), "b": gaussian(30, 9, seed=1)}
+    monkeypatch.setattr("studylib.analysis.spaces.WIDEST", 4)
+    pd.testing.assert_frame_equal(measures(spaces)[1], measures(spaces, width=4)[1])
+    monkeypatch.setattr("studylib.analysis.spaces.WIDEST", 512)
+    pd.testing.assert_frame_equal(measures(spaces)[1], measures(spaces, width=9)[1])
+    assert not measures(spaces)[1].equals(measures(spaces, width=4)[1])
+
+
+def test_measures_repeat():
+    views = two_views(60)
+    for one, again in zip(measures(views, seed=1), measures(views, seed=1), strict=True):
+        pd.testing.assert_frame_equal(one, again, check_exact=True)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["umap", "pca"])
+def test_a_picture_repeats(method):
+    views = two_views(40)
+    one, again = (joint_projection(views, method, seed=3, sample=30) for _ in range(2))
+    assert one.to_numpy()[:, 2:].astype("f8").tobytes() == again.to_numpy()[:, 2:].astype("f8").tobytes()
+    assert one.columns.tolist() == ["space", "item", "x", "y"]
+    assert one.groupby("space")["item"].apply(list).map(sorted).map(len).tolist() == [30, 30]
+    assert (one["item"].to_numpy()[:30] == one["item"].to_numpy()[30:]).all()
+    assert np.isfinite(one[["x", "y"]].to_numpy()).all()
+    assert torch.get_num_threads() == 1, "threads as before: conftest.py sets one"
+
+
+def test_a_picture_of_many_points_repeats_in_another_process():
+    """From 4,096 points on UMAP would search for neighbours by itself, and find others in every run."""
+    code = (
+        "import hashlib; from tests.test_spaces import two_views, joint_projection;"
+        "plane = joint_projection(two_views(2100))[['x', 'y']].to_numpy();"
+        "print(len(plane), hashlib.sha256(plane.tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+        for _ in range(2)
+    ]
+    first, second = (run.communicate()[0].split() for run in runs)
+    assert first[0] == "4200"
+    assert first == second
+
+
+def test_the_figure_of_a_second_run_has_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_FIGURES", str(tmp_path))
+    plots.use_style()
+    for run in ("first", "second"):
+        figure, axis = plt.subplots()
+        points = joint_projection(two_views(40), "umap", seed=3, sample=30)
+        plots.joint_projection(points, axis, 10, {"image": "picture", "text": "text"})
+        plots.save_figure(figure, "figure_1", run)
+        plt.close(figure)
+    for kind in ("png", "pdf"):
+        first, second = ((tmp_path / run / f"figure_1.{kind}").read_bytes() for run in ("first", "second"))
+        assert first == second
+
+
+def test_lines_join_the_picture_with_each_text_and_no_text_with_another():
+    views = two_views(40)
+    points = joint_projection({"image": views["image"], "text": views["text"], "page": views["text"][::-1]}, "pca")
+    points.loc[0, "x"] = 100.0  # one point far out must not set the scale
+    _, axis = plt.subplots()
+    plots.joint_projection(points, axis, 10, {"image": "picture", "text": "text", "page": "text as a picture"})
+    assert len(axis.lines) == 20
+    assert {line.get_linestyle() for line in axis.lines} == {"-", "--"}
+    starts = points[points["space"] == "image"][["x", "y"]].to_numpy()
+    assert all((starts == [line.get_xdata()[0], line.get_ydata()[0]]).all(1).any() for line in axis.lines)
+    assert axis.get_xlim()[1] < 10
+    texts = [text.get_text() for text in axis.legend().get_texts()]
+    assert texts[:3] == ["picture (image)", "text (text)", "text as a picture (page)"]
+    plt.close("all")
+
+
+def test_pca_is_a_rotation_whose_sign_is_settled():
+    views = {"a": gaussian(20, 2), "b": gaussian(20, 2, 1)}
+    found = joint_projection(views, "pca")[["x", "y"]].to_numpy()
+    x = np.concatenate([unit(view) for view in views.values()])
+    distances = [np.linalg.norm(points[:, None] - points[None], axis=2) for points in (found, x)]
+    np.testing.assert_allclose(*distances, atol=1e-6)
+    mirrored = joint_projection({name: -view for name, view in views.items()}, "pca")[["x", "y"]].to_numpy()
+    np.testing.assert_allclose(mirrored, -found, atol=1e-6)
+
+
+def test_centring_takes_the_gap_out_of_the_picture():
+    views = {"a": gaussian(50, 6) + 3, "b": gaussian(50, 6, 1) - 3}
+    apart, together = (
+        np.ptp(joint_projection(views, "pca", centre=centre).groupby("space")[["x", "y"]].mean(), axis=0).max()
+        for centre in (False, True)
+    )
+    assert apart > 1.5 > 0.2 > together
+
+
+def test_what_is_closer_is_found_and_what_is_not_is_not():
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((200, 8))
+    views = {
+        "to": base + 0.3 * rng.standard_normal((200, 8)),
+        "near": base + 0.3 * rng.standard_normal((200, 8)),
+        "far": base @ rotation(8) + 1.5 * rng.standard_normal((200, 8)),
+    }
+    views["far, turned"] = 3 * views["far"] @ rotation(8, seed=5)
+    table = closer(views, "to", "far", "near")
+    assert (table["low"] > 0).all()
+    assert (table["difference"] == table["near"] - table["far"]).all()
+    mirrored = closer(views, "to", "near", "far")
+    assert (mirrored["high"] < 0).all()
+    assert (table["near"] > table["chance second"]).all()
+    views["noise"], views["more noise"] = rng.standard_normal((2, 200, 8))
+    strangers = closer(views, "to", "noise", "more noise")
+    said = nearer(strangers)
+    assert sum("nothing to compare" in line for line in said) >= 2, said
+    assert all("near is closer than far" in line for line in nearer(table))
+    same = closer(views, "to", "far", "far, turned")
+    assert (same["difference"].abs() < 1e-9).all()
+
+
+# -- errors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x: measures({"a": x, "b": x[1:]}), r"a 6, b 5"),
+        (lambda x: measures({"a": x, "b": x * np.inf}), "^b: row 0"),
+        (lambda x: measures({"a": x}, width=5), "width 5: take 1 to 4"),
+        (lambda x: measures({}), "none given"),
+        (lambda x: joint_projection({"a": x}, "tsne"), 'take "umap" or "pca"'),
+        (lambda x: joint_projection({"a": x}, sample=4), "five items"),
+    ],
+)
+def test_bad_input_is_named_with_its_cure(call, says):
+    with pytest.raises(StudyError, match=says) as error:
+        call(np.abs(gaussian(6, 4)) + 0.1)
+    assert "\n" not in str(error.value)
