@@ -15,7 +15,7 @@ VERDICTS = {  # colour, marker: they differ in grey too
 
 
 ROLES = {  # colour, marker: dark, middle and light, so that they differ in grey too
-    "picture": ("#1b2a41", "s"), "text": ("#0072B2", "o"), "text as a picture": ("#F0A33A", "^"),
+    "picture": ("#1b2a41", "s"), "text": ("#3A9BDC", "o"), "text as a picture": ("#F0A33A", "^"),
 }  # fmt: skip
 
 
