@@ -87,12 +87,22 @@ class Arithmetic:
     @classmethod
     def on(cls, where: torch.device, settings: TigerSettings) -> "Arithmetic":
         precision = settings.precision if where.type == "cuda" else "fp32"
-        # Half floats underflow where bfloat16 does not, so fp16 alone needs its loss scaled; a scaler that is not
-        # enabled hands everything through untouched.
-        return cls(precision, torch.amp.GradScaler(where.type, enabled=precision == "fp16"))
+        return cls(precision, _scaler(where, precision))
+
+    @classmethod
+    def plain(cls, where: torch.device) -> "Arithmetic":
+        """Single precision."""
+        return cls("fp32", _scaler(where, "fp32"))
 
     def context(self, where: torch.device) -> AbstractContextManager:
         return nullcontext() if self.precision == "fp32" else torch.autocast(where.type, DTYPES[self.precision])
+
+
+def _scaler(where: torch.device, precision: str) -> torch.amp.GradScaler:
+    """Half floats underflow where bfloat16 does not, so fp16 alone needs its loss scaled; a scaler that is not enabled
+    hands everything through untouched.
+    """
+    return torch.amp.GradScaler(where.type, enabled=precision == "fp16")
 
 
 def compiled(function: Callable, where: torch.device, settings: TigerSettings) -> Callable:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import training
+from studylib import examples
 from studylib.config import trial
 from studylib.data.dataset import Split
 from studylib.decoding import TensorTree, beam_search, rank_leaves, score_all
@@ -135,7 +135,7 @@ def test_user_tokens_follow_the_user_through_splits():
 def test_no_augmentation_counts_one_target_a_user():
     sequences = [np.arange(n) for n in (1, 2, 5, 9)]
     settings = trial(data="x", budget="smoke", generator={"augmentation": "none", "history": 3}).generator
-    pieces = training.pieces_of(settings, sequences)
+    pieces = examples.pieces_of(settings, sequences)
     assert [piece.items[piece.first :].tolist() for piece in pieces] == [[1], [4], [8]]
     assert [piece.user for piece in pieces] == [1, 2, 3]
 
@@ -143,11 +143,11 @@ def test_no_augmentation_counts_one_target_a_user():
 def test_both_ways_adds_every_sequence_backwards():
     settings = trial(data="x", budget="smoke", generator={"augmentation": "both-ways", "history": 3}).generator
     sequences = [np.array([7]), np.array([4, 2, 9])]
-    pieces = training.pieces_of(settings, sequences)
+    pieces = examples.pieces_of(settings, sequences)
     assert [(piece.items.tolist(), piece.user) for piece in pieces] == [([4, 2, 9], 1), ([9, 2, 4], 1)]
-    windows = training.pieces_of(settings, sequences, windows=True)
+    windows = examples.pieces_of(settings, sequences, windows=True)
     assert [piece.items.tolist() for piece in windows] == [[4, 2], [4, 2, 9], [9, 2], [9, 2, 4]]
-    training.collate(pieces, windows=False)  # reversed views become tensors
+    examples.collate(pieces, windows=False)  # reversed views become tensors
 
 
 @pytest.mark.parametrize("changes", [{"architecture": "decoder-only"}, {"user_tokens": 5}])

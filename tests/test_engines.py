@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import accelerate, content, engines, training, trials
+from studylib import accelerate, content, engines, examples, training, trials
 from studylib.config import BUDGETS, trial
 from studylib.data import load
 from studylib.engines import CHILDREN, FINISHED, Gpus, open_engine, run_trial
@@ -170,14 +170,14 @@ def test_two_processes_train_one_trial_as_one_does(folders):
 
 
 def test_summed_shares_are_the_whole_gradient():
-    pieces = training.one_pass_pieces([np.arange(n) for n in (4, 5, 6, 7, 8)], 50)
+    pieces = examples.one_pass_pieces([np.arange(n) for n in (4, 5, 6, 7, 8)], 50)
     codes = torch.randint(0, 8, (10, 3), generator=torch.Generator().manual_seed(0))
     settings = trial(data="x", budget="smoke", generator={"dropout": 0.0}).generator
     model = training.build(settings, SemanticIds(np.arange(8)[:, None].repeat(3, 1), (8, 8, 8)), 0)
 
     def gradient(part, weight):
         model.zero_grad()
-        (training.loss(model, codes, training.collate(part, windows=False)) * weight).backward()
+        (training.loss(model, codes, examples.collate(part, windows=False)) * weight).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
     total = sum(piece.targets for piece in pieces)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import training
+from studylib import examples, training
 from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings
 from studylib.data import planted
@@ -36,7 +36,7 @@ def generator(ids: SemanticIds, **settings) -> Tiger:
 
 def test_the_loss_over_the_tree_is_a_literal_masked_softmax():
     model, codes = generator(IDS, softmax="tree"), torch.as_tensor(IDS.codes)
-    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
     found = training.loss(model, codes, batch, forbidden=TensorTree(IDS.tree).forbidden(codes, IDS.sizes))
     hidden, targets = model.predict(codes[batch.history], batch.lengths, codes[batch.targets]), codes[batch.targets]
     rows = IDS.codes.tolist()
@@ -95,7 +95,7 @@ def test_temperature_sharpens_the_loss_and_nothing_else(softmax):
 
 def test_other_softmaxes_are_not_touched_by_the_tree():
     model, codes = generator(IDS), torch.as_tensor(IDS.codes)
-    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
     hidden = model.predict(codes[batch.history], batch.lengths, codes[batch.targets])[batch.counts]
     by_hand = sum(
         torch.nn.functional.cross_entropy(
@@ -244,7 +244,7 @@ def test_histories_are_read_with_more_levels_than_are_written():
     assert ids.written.codes.tolist() == IDS.codes[:, 1:].tolist()
     assert ids.collisions == ids.written.collisions
     model = training.build(TigerSettings(softmax="tree", masking=0.5, positions="two-part-past"), ids, 0)
-    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
     codes = torch.as_tensor(ids.codes)
     forbidden = TensorTree(ids.written.tree).forbidden(codes[:, 1:], ids.written.sizes)
     value = training.loss(model, codes, batch, forbidden=forbidden)
@@ -268,7 +268,7 @@ def test_the_output_table_is_not_bound_to_the_input():
     assert tables["input"].untyped_storage().data_ptr() != tables["output"].untyped_storage().data_ptr()
     before = {name: table.detach().clone() for name, table in tables.items()}
     codes = torch.as_tensor(IDS.codes)
-    batch = training.collate(training.one_pass_pieces(USERS, 50), windows=False)
+    batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
     training.loss(model, codes, batch, forbidden=TensorTree(IDS.tree).forbidden(codes, IDS.sizes)).backward()
     torch.optim.SGD(model.parameters(), lr=1.0).step()
     moved = {name: table.detach() - before[name] for name, table in tables.items()}

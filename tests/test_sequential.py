@@ -12,9 +12,9 @@ from studylib.collaborative import item_embeddings
 from studylib.config import ItemKnnSettings, Trial, trial
 from studylib.data import Dataset, atomic, load
 from studylib.errors import StudyError
+from studylib.examples import collate, one_pass_pieces
 from studylib.models.baselines import ItemKnn, full_ranks
 from studylib.store import Store, work_folder
-from studylib.training import collate, one_pass_pieces
 from studylib.trials import run
 from tests.conftest import ITEMS, toy
 

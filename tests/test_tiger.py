@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import training
+from studylib import examples, training
 from studylib.bench.generator import generate
 from studylib.config import TigerSettings
 from studylib.decoding import TensorTree, beam_search
@@ -62,18 +62,18 @@ def test_one_pass_loss_is_the_sum_over_windows_of_the_same_model(longest, cross_
     codes = torch.as_tensor(IDS.codes)
     rng = np.random.default_rng(2)
     sequences = [rng.integers(0, len(IDS.codes), length) for length in (2, 3, 7, 7, 9)]
-    one_pass = training.one_pass_pieces(sequences, longest)
-    windows = training.window_pieces(sequences, longest)
+    one_pass = examples.one_pass_pieces(sequences, longest)
+    windows = examples.window_pieces(sequences, longest)
     assert sum(piece.targets for piece in one_pass) == sum(piece.targets for piece in windows) == 23
     counted = sorted(int(item) for piece in one_pass for item in piece.items[piece.first :])
     assert counted == sorted(int(item) for sequence in sequences for item in sequence[1:])
     if longest == 50:
-        whole = training.loss(model, codes, training.collate(one_pass, windows=False)) * 23
+        whole = training.loss(model, codes, examples.collate(one_pass, windows=False)) * 23
         parts = sum(_window_loss(model, codes, piece) for piece in windows)
         torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-4)
 
 
-def _window_loss(model: Tiger, codes: torch.Tensor, piece: training.Piece) -> torch.Tensor:
+def _window_loss(model: Tiger, codes: torch.Tensor, piece: examples.Piece) -> torch.Tensor:
     """One window encoded alone, without any filling."""
     history, target = codes[torch.as_tensor(piece.items[None, :-1])], codes[torch.as_tensor(piece.items[None, -1:])]
     length = torch.tensor([history.shape[1]])
@@ -139,8 +139,8 @@ def test_the_loss_stays_on_the_model_s_device(training_way):
     settings = TigerSettings(d_model=16, d_ff=16, heads=2, d_head=8, training=training_way)
     model = training.build(settings, IDS, 0).to("meta")
     windows = training_way == "windows"
-    pieces = (training.window_pieces if windows else training.one_pass_pieces)([np.arange(5), np.arange(3)], 50)
-    batch = training.collate(pieces, windows)
+    pieces = (examples.window_pieces if windows else examples.one_pass_pieces)([np.arange(5), np.arange(3)], 50)
+    batch = examples.collate(pieces, windows)
     assert batch.history.device.type == "cpu"
     with pytest.raises(NotImplementedError, match="nonzero"):
         training.loss(model, torch.as_tensor(IDS.codes, device="meta"), batch)

@@ -99,23 +99,22 @@ def overlap_of_seeds(
 ) -> pd.DataFrame:
     """``code_overlap`` of two kinds of IDs with several seeds each: means over ``pairs`` of seeds, the column of it.
 
-    Each seed stands against the next of the other side, as many as the shorter has: tokenizers of one seed make the
-    same draws, and codes agree by that (on Scientific the third codes of MiniLM with those of the pictures by 0.16, in
-    place of 0.01 with two seeds). Where each side has one seed, ``pairs`` is 1 and they do. Without ``second`` the
-    other side is the kind itself: what two fits of one tokenizer on one encoder agree in, the ceiling for any two
-    encoders. The interval is that of the mean. Equal IDs, as ready ones are with every seed, count once.
+    Each seed meets the next of the other side (``_meetings``). Where each side has one seed, or ready IDs, those two
+    do. Without ``second`` the other side is the kind itself: what two fits of one tokenizer on one encoder agree in,
+    the ceiling for any two encoders. The interval is that of the mean. Equal IDs, as ready ones are with every seed,
+    count once.
 
     Raises:
         StudyError: one kind of IDs that are all equal.
     """
-    one, other = _different(first), _turned(_different(second if second is not None else first))
-    if len(other) == 1 < len(one):  # it did not turn
-        one = _turned(one)
+    one = _different(first)
+    other = one if second is None else _different(second)
+    pairs = _meetings(one, other)
     if second is None:
-        other = other[:-1]  # not the last against the first once more
-        if not other:
+        if not pairs:
             raise StudyError("codes of one seed, or of ready IDs: nothing to compare them with; give another kind")
-    pairs = list(zip(one, other, strict=False))
+        pairs = pairs[:1] if len(pairs) == 2 else pairs  # the second is the first the other way round
+    pairs = pairs or [(one[0], other[0])]
     found = pd.concat([code_overlap(a, b, seed, resamples=0) for a, b in pairs]).groupby("prefix").mean()
     firsts = [(prefixes(a, 1), prefixes(b, 1)) for a, b in pairs]
     if resamples and not np.isnan(found.loc[1, "ami"]):
@@ -127,15 +126,18 @@ def overlap_of_seeds(
     return found.assign(pairs=len(pairs))
 
 
-def _turned(seeds: Sequence) -> list:
-    """From the second on, then the first: beside the seeds as they are, every one meets another."""
-    return [*seeds[1:], *seeds[:1]]
+def _meetings(first: Sequence, *others: Sequence) -> list[tuple]:
+    """Each seed of ``first`` with the next of every other side (or its first, after the last), never its own.
 
-
-def _another(number: int, seeds: Sequence) -> np.ndarray | None:
-    """The next seed after ``number``, or the first; None where that is ``number`` itself."""
-    place = (number + 1) % len(seeds)
-    return None if place == number else seeds[place]
+    Tokenizers of one seed make the same draws, and codes agree by that (on Scientific the third codes of MiniLM with
+    those of the pictures by 0.16, in place of 0.01 with two seeds). A seed that one side has alone meets none there.
+    """
+    found = []
+    for number, ids in enumerate(first):
+        places = [(number + 1) % len(side) for side in others]
+        if number not in places:
+            found.append((ids, *(side[place] for side, place in zip(others, places, strict=True))))
+    return found
 
 
 def _different(kind: Sequence[Codes]) -> list[np.ndarray]:
@@ -183,16 +185,11 @@ def closer(
     """Do the first codes of ``fused`` agree more with those of ``first`` than of ``second`` (004, Table 1)?
 
     Each argument is the codes of seeds 0, 1, ... of one kind of IDs; each of ``fused`` meets the next seed of the
-    others, never its own, for the reason in ``overlap_of_seeds``. ``seeds``: those of ``fused`` that meet another of
-    both; without one all else is NaN.
+    others (``_meetings``). ``seeds``: those of ``fused`` that meet another of both; without one all else is NaN.
     ``with first``, ``with second``: AMI; ``difference`` with its 95 % interval over items, ``low`` and ``high``; all
     are means over seeds.
     """
-    seeds = []
-    for number, ids in enumerate(fused):
-        one, other = _another(number, first), _another(number, second)
-        if one is not None and other is not None:
-            seeds.append(tuple(prefixes(codes, 1) for codes in (ids, one, other)))
+    seeds = [tuple(prefixes(codes, 1) for codes in met) for met in _meetings(fused, first, second)]
     if not seeds:
         return {"seeds": 0} | dict.fromkeys(("with first", "with second", "difference", "low", "high"), np.nan)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from studylib import training
+from studylib import examples, training
 from studylib.bench.turns import endless, over_users, rates
 from studylib.config import BUDGETS, TigerSettings
 from studylib.data import Dataset
@@ -28,7 +28,7 @@ def train(data: Dataset, ids: SemanticIds, seconds: float) -> dict:
     transformers' T5 is trained as the papers' code does it: on randomly batched sliding windows, padded to the longest.
     """
     paper = BUDGETS["paper"].model_copy(update={"training": "one-pass", "softmax": "level"})
-    windows = training.window_pieces(data.training, paper.history)
+    windows = examples.window_pieces(data.training, paper.history)
     found = rates(
         {
             "cpu_budget": _one_pass(data, ids, BUDGETS["cpu"]),
@@ -46,15 +46,15 @@ def _one_pass(data: Dataset, ids: SemanticIds, settings: TigerSettings) -> Calla
     model = training.build(settings, ids, seed=0).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     codes = torch.as_tensor(ids.codes)
-    pieces = training.one_pass_pieces(data.training, settings.history)
-    groups = endless(lambda order: training.batches(pieces, settings.targets_per_step, order))
+    pieces = examples.one_pass_pieces(data.training, settings.history)
+    groups = endless(lambda order: examples.batches(pieces, settings.targets_per_step, order))
     forbidden = None
     if settings.softmax == "tree":
         written = ids.written
         forbidden = TensorTree(written.tree).forbidden(torch.as_tensor(written.codes), written.sizes)
 
     def step() -> int:
-        batch = training.collate(next(groups), windows=False)
+        batch = examples.collate(next(groups), windows=False)
         loss = training.loss(model, codes, batch, forbidden=forbidden)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -65,7 +65,7 @@ def _one_pass(data: Dataset, ids: SemanticIds, settings: TigerSettings) -> Calla
     return step
 
 
-def _transformers(windows: list[training.Piece], ids: SemanticIds, settings: TigerSettings) -> Callable[[], int]:
+def _transformers(windows: list[examples.Piece], ids: SemanticIds, settings: TigerSettings) -> Callable[[], int]:
     model = to_t5(training.build(settings, ids, seed=0)).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     tokens = torch.as_tensor(ids.codes + np.cumsum([1, *ids.sizes[:-1]]))
@@ -73,7 +73,7 @@ def _transformers(windows: list[training.Piece], ids: SemanticIds, settings: Tig
 
     def step() -> int:
         chosen = order.choice(len(windows), min(settings.targets_per_step, len(windows)), replace=False)
-        batch = training.collate([windows[i] for i in chosen], windows=True)
+        batch = examples.collate([windows[i] for i in chosen], windows=True)
         history, mask = _padded_tokens(tokens, batch.history, batch.lengths)
         loss = model(input_ids=history, attention_mask=mask, labels=tokens[batch.targets[:, 0]]).loss
         optimiser.zero_grad(set_to_none=True)
@@ -124,11 +124,11 @@ def decode(data: Dataset, ids: SemanticIds, seconds: float, beams: int = 20) -> 
 
 def _train_a_moment(model, data: Dataset, ids: SemanticIds, seconds: float) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    codes, pieces = torch.as_tensor(ids.codes), training.window_pieces(data.training, 10)
-    groups = endless(lambda order: training.batches(pieces, 64, order))
+    codes, pieces = torch.as_tensor(ids.codes), examples.window_pieces(data.training, 10)
+    groups = endless(lambda order: examples.batches(pieces, 64, order))
     began = time.process_time()
     while time.process_time() - began < seconds:
-        loss = training.loss(model, codes, training.collate(next(groups), windows=True))
+        loss = training.loss(model, codes, examples.collate(next(groups), windows=True))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
