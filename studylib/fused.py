@@ -27,11 +27,22 @@ def by_strategy(
 
 
 def fusion_pairs(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], image: str
+    groups: dict[str, Sequence[dict]],
+    texts: Sequence[str],
+    strategies: Sequence[str],
+    image: str,
+    against: dict[str, str] | None = None,
+    controls: Sequence[str] = (),
 ) -> dict[str, tuple[Sequence[dict], Sequence[dict]]]:
     """Pairs for ``contrasts``: each later text against the first, each fused row against its better half, each later
-    strategy against the first, and the best fused row against item-kNN, where that is among the groups. What is better,
-    and best, the validation split says: chosen by test numbers, it would be tested on its own luck."""
+    strategy against the first, the first text's first row against its controls, and the best fused row against
+    item-kNN, where that is among the groups. What is better, and best, the validation split says: chosen by test
+    numbers, it would be tested on its own luck.
+
+    Args:
+        against: of strategies that have another reference than the first, its name.
+        controls: rows in which the picture says nothing.
+    """
     pairs = {}
     for strategy in strategies:
         for text in texts[1:]:
@@ -43,9 +54,12 @@ def fusion_pairs(
             name = fused_label(text, strategy)
             pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
     for text in texts:
-        first, *later = (fused_label(text, strategy) for strategy in strategies)
-        for name, strategy in zip(later, strategies[1:], strict=True):
-            pairs[f"{text} + image: {strategy} against {strategies[0]}"] = (groups[name], groups[first])
+        for strategy in strategies[1:]:
+            other = (against or {}).get(strategy, strategies[0])
+            pair = (groups[fused_label(text, strategy)], groups[fused_label(text, other)])
+            pairs[f"{text} + image: {strategy} against {other}"] = pair
+    first = fused_label(texts[0], strategies[0])
+    pairs |= {f"{first}, against {control}": (groups[first], groups[control]) for control in controls}
     if (knn := method("none", "item-knn").label) in groups:
         rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
         best = max(rows, key=lambda row: validation(groups[row]))
@@ -118,3 +132,27 @@ def hits_beside_halves(
             rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
             rows[-1][f"two seeds of the {said}"] = seeds.get(half)
     return pd.DataFrame(rows)
+
+
+def whose(table: pd.DataFrame, image: str) -> list[str]:
+    """Is a fused row in effect its first half? A sentence for each row of ``hits_beside_halves`` that can tell.
+
+    Args:
+        image: what the picture's own row is called.
+
+    >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85}
+    >>> for two in (0.85, 0.95): print(*whose(pd.DataFrame([row | {"two seeds of the image": two}]), "picture"))
+    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.85: in effect it is that half.
+    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.95: it is more than that half.
+    """
+    lines = []
+    for _, row in table.iterrows():
+        side = "image" if row["first"] == image else "text"
+        two, high = row[f"two seeds of the {side}"], row[f"{side} high"]
+        if two is not None and not np.isnan(two):
+            said = "in effect it is that half" if high >= two else "it is more than that half"
+            lines.append(
+                f"{row['fused']} shares {row[side]:.2f} [{row[f'{side} low']:.2f}, {high:.2f}] of its hits with "
+                f"{row['first']} alone, whose two seeds share {two:.2f}: {said}."
+            )
+    return lines

@@ -105,7 +105,8 @@ def method(features: str, generator: str = "tiger") -> Method:
     name = generator if features == "none" else features
     if "+" in name:
         parts = [method(part) for part in name.split("+")]
-        kind = "collaborative" if any(part.kind == "collaborative" for part in parts) else "fused"
+        kinds = {part.kind for part in parts}  # with one half that says nothing the whole is a control
+        kind = next((kind for kind in ("control", "collaborative") if kind in kinds), "fused")
         return Method(" + ".join(part.label for part in parts), kind)
     if name in METHODS:
         found = METHODS[name]

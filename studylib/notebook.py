@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studylib import papers, tables, trials
-from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice
+from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice, references
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
 from studylib.data.planted import knobs_of
 from studylib.errors import NothingToDo, StudyError
@@ -45,6 +45,8 @@ class Parameters(Settings):
     generators: tuple[str, ...] = ("base",)
     texts: tuple[str, ...] = ("minilm", "ppocr-v6")
     image: str = "efficientnet-lite0"
+    stand_ins: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
@@ -85,7 +87,8 @@ class Parameters(Settings):
     @classmethod
     def _knobs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            knobs_of(name)
+            if not knobs_of(name).crossed:  # the ideal reader of 08 is known for these alone
+                raise ValueError(f"{name}: groups that do not cross; add crossed=4,items=64 to the knobs")
         return value
 
     @field_validator("stacked_generator")
@@ -177,6 +180,15 @@ class Parameters(Settings):
             for text in self.texts
         }
 
+    def controlled(self, table: str) -> dict[str, list[Trial]]:
+        """The first text by a table's first choice, with each of ``stand_ins`` in the image's place."""
+        found = {}
+        for choice in choices(table, getattr(self, table)[:1]).values():
+            for other in self.stand_ins:
+                features = self.model_copy(update={"image": other})._together(self.texts[0], choice)
+                found[f"{method(features).label}, {choice.label}"] = self.content(features, choice)
+        return found
+
     def _together(self, text: str, choice: Choice) -> str:
         """The features of a text fused with the image, in the order in which their codes are written."""
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
@@ -185,6 +197,22 @@ class Parameters(Settings):
         """One way of early fusion (MGR-EF), and of late the first (MGR-LF) and the last (MGR-LF++)."""
         late = dict.fromkeys((*self.late[:1], *self.late[-1:]))
         return self.model_copy(update={"early": self.early[:1], "late": tuple(late)})
+
+    def names_of_004(self) -> dict[str, str]:
+        """By row of the first text, what 004 calls it."""
+        text, found = method(self.texts[0]).label, {}
+        rows = {"gate": "MGR-EF"}, {"A": "MGR-LF", "C": "MGR-LF++"}
+        for table, known in zip(("early", "late"), rows, strict=True):
+            for name, choice in choices(table, getattr(self, table)).items():
+                if name in known:
+                    found[fused_label(text, choice.label)] = known[name]
+        return found
+
+    def gate_and_mean(self) -> dict[str, str]:
+        """By gated row of ``beside_mean``, the same text's row of the plain mean."""
+        gate, mean = (choices("early", (name,))[name].label for name in ("gate", "mean"))
+        texts = [method(text).label for text in self.texts] if "gate" in self.early else []
+        return {fused_label(text, gate): fused_label(text, mean) for text in texts}
 
     def beside_mean(self) -> dict[str, list[Trial]]:
         """The rows of early fusion and of the plain mean, which weighs both halves alike; none without ``early``."""
@@ -212,6 +240,10 @@ class Parameters(Settings):
         """What the texts, the choices of a table of fusions, and the image are called."""
         chosen = choices(table, getattr(self, table)).values()
         return [method(text).label for text in self.texts], [row.label for row in chosen], method(self.image).label
+
+    def references(self, table: str) -> dict[str, str]:
+        """Of a table's chosen rows that have a reference of their own among them, its label by theirs."""
+        return references(choices(table, getattr(self, table)))
 
     def spaces(self) -> dict[str, str]:
         """What ``09_geometry`` measures, by label: the image, the texts, and ``also``.

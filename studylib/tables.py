@@ -198,11 +198,18 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
         epochs = [record["epochs"] for record in sorted(group, key=lambda row: row["trial"]["seed"])]
         if not all(map(validated, epochs)):
             continue
-        planned = [record["trial"]["generator"]["epochs"] for record in group]
-        columns = {"at most": planned[:1], "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs]}
+        columns = {"at most": [_planned(group[0])], "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs]}
         columns["best"] = [best_epoch(of_seed)["epoch"] for of_seed in epochs]
         rows.append({"method": name} | {column: " / ".join(map(str, values)) for column, values in columns.items()})
     return pd.DataFrame(rows)
+
+
+def _planned(record: dict) -> int:
+    """Epochs that a trial was to have: ``epochs``, or as many as ``targets`` allow (``training.planned_epochs``)."""
+    data, settings = record["data"], record["trial"]["generator"]
+    every = data["interactions"] - 3 * data["users"]  # no target: a user's first item, the last two are held out
+    of_an_epoch = {"none": data["users"], "both-ways": 2 * every}.get(settings.get("augmentation"), every)
+    return max(1, min(settings["epochs"], settings["targets"] // of_an_epoch))
 
 
 def changes(
@@ -294,16 +301,26 @@ def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataF
     )
 
 
-def saved(name: str, data: str) -> pd.DataFrame:
+def saved(name: str, data: str, of: dict[str, Sequence[str]] | None = None) -> pd.DataFrame:
     """A table as ``save`` wrote it.
 
+    Args:
+        of: by column, which values it has to have, in their order: other rows may be asked for than it was made of.
+
     Raises:
-        StudyError: it has not been made.
+        StudyError: it has not been made, or of other rows.
     """
     file = paths.results_of(data) / f"{name}.csv"
     if not file.exists():
         raise StudyError(f"{file}: not there; run the notebook that makes it with train: true")
-    return pd.read_csv(file)
+    table = pd.read_csv(file)
+    for column, wanted in (of or {}).items():
+        if (found := list(table[column].unique())) != list(wanted):
+            raise StudyError(
+                f"{file}: of {', '.join(map(str, found))}, not of {', '.join(map(str, wanted))}; run the notebook that "
+                "makes it with train: true"
+            )
+    return table
 
 
 def records_behind(name: str, data: str) -> dict[str, list[dict]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis.significance import Comparison, compare
-from studylib.tables import METRICS, paired, validation
+from studylib.tables import METRICS, paired, per_user, validation
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -216,20 +216,23 @@ def beside_goal(
     return found.astype({"seeds": int}).reset_index()
 
 
-def reached(table: pd.DataFrame) -> list[str]:
-    """Whether the first row of ``beside_goal`` is above the goal; nothing where there is none.
+def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: str = "recall@10") -> list[str]:
+    """Whether a row is above its goals, a sentence each, with the 95 % interval over users and seeds.
 
-    >>> rows = pd.DataFrame({"method": ["A", GOAL], "every item": [0.12, 0.11], "seen left out": [0.12, 0.13]})
-    >>> for line in reached(rows): print(line)
-    Goal, every item: A has 0.1200, the goal is 0.11: reached.
-    Goal, seen left out: A has 0.1200, the goal is 0.13: not reached.
+    Args:
+        goals: by rule (``tables.RULES``), what was to be reached.
     """
-    first, last = table.iloc[0], table.iloc[-1]
-    return [
-        f"Goal, {column}: {first['method']} has {first[column]:.4f}, the goal is {last[column]}: "
-        f"{'' if first[column] > last[column] else 'not '}reached."
-        for column in (("every item", "seen left out") if last["method"] == GOAL else ())
-    ]
+    lines = []
+    for rule, goal in goals.items():
+        values = per_user(group, metric, rule)
+        found = compare(values, np.full_like(values, goal))
+        said = "reached" if found.difference > 0 else "not reached"
+        said += ", but its interval holds the goal" if found.low < 0 < found.high else ""
+        lines.append(
+            f"Goal, {rule}: {name} has {goal + found.difference:.4f} [{goal + found.low:.4f}, {goal + found.high:.4f}]"
+            f"{_alone(pd.Series({'by_seeds': found.by_seeds}))}, the goal is {goal}: {said}."
+        )
+    return lines
 
 
 def verdict(row: pd.Series) -> str:

@@ -18,13 +18,16 @@ def test_every_target_is_in_one_group():
     assert table.loc["theirs"].tolist() == pytest.approx([0, 0, 1, 1, 1, 4 / 6])
 
 
-def test_what_the_groups_add_is_the_difference():
-    table = frequency.by_occurrence(VALUES, OCCURRENCES)
-    part = frequency.parts(table, "ours", "theirs")
-    assert part.tolist() == pytest.approx([1 / 6, 0, -0.25 / 3, -1 / 6, 0])
-    assert part.sum() == pytest.approx(VALUES["ours"].mean() - VALUES["theirs"].mean())
-    (line,) = frequency.findings(table, "ours", ["theirs"])
-    assert "-0.0833 Recall@10, of which -0.1667 from targets with 64-127 occurrences" in line
+def test_what_the_groups_add_is_the_difference(monkeypatch):
+    monkeypatch.setattr(frequency, "paired", lambda one, two, metric: (VALUES[one][None], VALUES[two][None]))
+    table = frequency.parts({name: name for name in VALUES}, "ours", ["theirs"], OCCURRENCES)
+    assert table["occurrences"].tolist() == ["0", "1-3", "4-7", "64-127", "128 or more"]
+    assert table["difference"].tolist() == pytest.approx([1 / 6, 0, -0.25 / 3, -1 / 6, 0])
+    assert table["difference"].sum() == pytest.approx(VALUES["ours"].mean() - VALUES["theirs"].mean())
+    assert frequency.findings(table, "ours") == ["Of 5 such parts 0 are told apart from none."]
+    told, number = frequency.findings(table.assign(**{"p holm": [1, 1, 1, 0.01, 1]}), "ours")
+    assert told.startswith("Targets with 64-127 occurrences in training (17% of all) add -0.1667 [")
+    assert number == "Of 5 such parts 1 is told apart from none."
 
 
 def test_occurrences_are_counted_in_the_training_split():

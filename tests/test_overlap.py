@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -34,8 +34,8 @@ def noisy(rng, items: int, codes: int = 10, kept: float = 0.7) -> tuple[np.ndarr
     return tuple(np.where(rng.random(items) < kept, truth, rng.integers(0, codes, items)) for _ in range(2))
 
 
-def trial(ranks, group=None) -> dict:
-    return {"ranks": Ranks.of(ranks, group).pack(), "trial": {"generator": {}}}
+def trial(ranks, group=None, features="none", seed=0) -> dict:
+    return {"ranks": Ranks.of(ranks, group).pack(), "trial": {"generator": {}, "features": features, "seed": seed}}
 
 
 def test_bounds_and_renaming():
@@ -53,6 +53,22 @@ def test_information_by_hand():
     assert nmi(a, b) == pytest.approx(1 / 1.5)
     assert nmi(a, b, "geometric") == pytest.approx(1 / np.sqrt(2))
     assert ami(a, b) == pytest.approx(0, abs=1e-12)  # singles tell every column apart, whatever it means
+
+
+@pytest.mark.parametrize(
+    "columns", [([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 1, 1]), ([0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2])]
+)
+def test_ami_is_its_definition_over_all_orders(columns):
+    """What is expected by chance, from each of the 720 orders of six items; logarithms of counts alone."""
+
+    def entropy(*labels):
+        counts = np.unique(np.stack(labels), axis=1, return_counts=True)[1] / 6
+        return -(counts * np.log(counts)).sum()
+
+    a, b = map(np.array, columns)
+    shared = [entropy(a) + entropy(b) - entropy(a, b[list(order)]) for order in permutations(range(6))]
+    expected, mean = np.mean(shared), (entropy(a) + entropy(b)) / 2
+    assert ami(a, b) == pytest.approx((shared[0] - expected) / (mean - expected))
 
 
 def test_every_prefix_length_is_a_row():
@@ -171,6 +187,12 @@ def test_a_fused_id_is_closer_to_what_it_is_made_of():
     both = closer([fused, neither], [first, first], [second, second], resamples=5)
     assert both["seeds"] == 2
     assert both["difference"] == pytest.approx((found["difference"] + even["difference"]) / 2)
+    assert both["by_seeds"] == pytest.approx(abs(found["difference"] - even["difference"]) / 2)
+    assert both["low"] < -1 < both["difference"] + 1 < both["high"], "two seeds that differ say next to nothing"
+    less = closer([fused], [None, first], [None, second], less=[neither], resamples=40)
+    assert less["difference"] == pytest.approx(found["difference"] - even["difference"])
+    nothing = closer([fused], [None, first], [None, second], less=[fused], resamples=40)
+    assert nothing["difference"] == nothing["low"] == nothing["high"] == 0
 
 
 def test_no_fused_id_meets_a_half_of_its_own_seed():
@@ -230,6 +252,19 @@ def test_a_model_against_itself_pairs_different_seeds():
     assert row["overlap"] == pytest.approx(1 / 3)
     read_again = [dict(record, key=str(number)) for number, record in enumerate(seeds)]
     assert identical_hits(read_again, [dict(record) for record in read_again])["pairs"] == 2
+
+
+def test_codes_of_one_seed_do_not_meet():
+    """A fused model hits its half's own users where the seed is the same, and others' elsewhere."""
+    hits = ([0, None, None], [None, 0, None])
+    fused = [trial(ranks, features="picture+text", seed=seed) for seed, ranks in enumerate(hits)]
+    half = [trial(ranks, features="text", seed=seed) for seed, ranks in enumerate(hits)]
+    row = identical_hits(fused, half, resamples=5)
+    assert (row["overlap"], row["pairs"], row["equal seeds"]) == (0, 2, False)
+    row = identical_hits(fused[:1], half[:1], resamples=5)
+    assert (row["overlap"], row["pairs"], row["equal seeds"]) == (1, 1, True)
+    ready = [[trial(ranks, features="index:ready", seed=seed) for seed, ranks in enumerate(hits)] for _ in range(2)]
+    assert identical_hits(*ready, resamples=5)["pairs"] == 4, "ready codes are the same with every seed"
 
 
 @pytest.mark.parametrize(

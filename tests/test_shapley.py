@@ -106,11 +106,24 @@ def test_a_small_training_finds_what_was_planted(folders):
 def test_what_was_recovered_names_the_intervals_that_miss():
     rows = pd.DataFrame(
         {"modality": ["text", "image"], "knob": [0.5, 0.0], "value": [0.2, 0.0], "low": [0.15, -0.01],
-         "high": [0.25, 0.01], "share": [1.0, 0.0], "ideal value": [0.3, 0.0], "ideal share": [1.0, 0.0], "data": "x"}
+         "high": [0.25, 0.01], "share": [1.0, 0.0], "ideal value": [0.3, 0.0], "ideal share": [1.0, 0.0], "data": "x",
+         "off": [-0.1, 0.0], "off low": [-0.15, -0.01], "off high": [-0.05, 0.01]}
     )  # fmt: skip
     said, silent = shapley.recovered(rows)
-    assert said.endswith("intervals hold its value of image, not of text.")
+    assert "x: the order of the ideal reader, shares off by 0.00 at most" in said
+    assert "intervals hold its value of image, not of text." in said
+    assert said.endswith("off by -0.1000 [-0.1500, -0.0500] at most, that of the text.")
     assert silent == "x: nothing follows from the image; its interval holds 0."
+
+
+def test_equal_ideals_have_no_order():
+    rows = pd.DataFrame(
+        {"modality": ["text", "image", "hidden"], "knob": [0.5, 0.0, 0.0], "value": [0.2, -0.001, 0.002],
+         "low": -1.0, "high": 1.0, "share": np.nan, "ideal value": [0.3, 0.0, 0.0], "ideal share": np.nan,
+         "data": "x", "off": 0.0, "off low": -0.1, "off high": 0.1}
+    )  # fmt: skip
+    assert shapley.recovered(rows)[0].startswith("x: the order of the ideal reader, no gain to share;")
+    assert shapley.recovered(rows.assign(value=[0.0, 0.1, 0.2]))[0].startswith("x: not the order")
 
 
 def test_the_study_found_what_was_planted():
@@ -141,6 +154,7 @@ def test_a_lead_knows_how_seeds_differ():
     row = shapley.table(payouts).set_index("modality").loc["a"]
     assert row["lead"] == pytest.approx(0.1, abs=0.01)
     assert row["low"] > 0.1, "over users"
+    assert row["both low"] < 0 < row["value"] < row["both high"]
     assert row["lead low"] < 0 < row["lead high"], "over users and seeds"
     alone = shapley.table({present: payout[:1] for present, payout in payouts.items()}).set_index("modality").loc["a"]
     assert alone["lead low"] > 0, "of one seed: over users"

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from studylib.analysis.significance import compare, holm
 from studylib.data import Dataset
-from studylib.tables import per_user
+from studylib.tables import paired, per_user
 
 FIRST = (0, 1, 4, 8, 16, 32, 64, 128)  # the least number of occurrences in each group of targets
 SHARE = "share of targets"
@@ -57,23 +58,35 @@ def _name(number: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def parts(table: pd.DataFrame, first: str, second: str) -> "pd.Series[float]":
-    """What each group of ``by_occurrence`` adds to the difference of two methods' means; they add up to it."""
-    rows = table.set_index("method").drop(columns="all")
-    return rows.loc[SHARE] * (rows.loc[first] - rows.loc[second])
+def parts(
+    groups: dict[str, Sequence[dict]], first: str, others: Sequence[str], occurrences: Int[np.ndarray, " users"]
+) -> pd.DataFrame:
+    """What each group of targets adds to the difference of ``first`` to each other row in Recall@10.
 
-
-def findings(table: pd.DataFrame, first: str, others: Sequence[str]) -> list[str]:
-    """In sentences that the numbers alone decide: where ``first`` lacks most of what it lacks to each other.
-
-    A row that the saved table does not have is left out.
+    The parts of one other row add up to the whole difference. Columns: ``against``, ``occurrences``, ``share of
+    targets``, and those of ``significance.compare``; ``p holm`` is corrected over all rows.
     """
+    group, rows = np.searchsorted(FIRST, occurrences, side="right") - 1, []
+    for other in others:
+        one, two = paired(groups[first], groups[other], "recall@10")
+        for number in np.unique(group):
+            found = compare(one * (group == number), two * (group == number))
+            rows.append({"against": other, "occurrences": _name(number), SHARE: (group == number).mean()} | vars(found))
+    table = pd.DataFrame(rows)
+    return table.assign(**{"p holm": holm(table["p"].tolist())})
+
+
+def findings(table: pd.DataFrame, first: str) -> list[str]:
+    """Which groups of ``parts`` are told apart, a sentence each, and how many are not."""
     lines = []
-    for other in table["method"][table["method"].isin(others)]:
-        part = parts(table, first, other)
-        where = part.idxmin() if part.sum() < 0 else part.idxmax()
+    for _, row in table[table["p holm"] < 0.05].iterrows():
+        alone = ", over users alone (one seed each)" if np.isnan(row["by_seeds"]) else ""
         lines.append(
-            f"{first} against {other}: {part.sum():+.4f} Recall@10, of which {part[where]:+.4f} from targets with "
-            f"{where} occurrences in training ({table.set_index('method').loc[SHARE, where]:.0%} of all)."
+            f"Targets with {row['occurrences']} occurrences in training ({row[SHARE]:.0%} of all) add "
+            f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {first}'s Recall@10 less that of "
+            f"{row['against']}, p {row['p holm']:.4f}{alone}."
         )
-    return lines
+    return [
+        *lines,
+        f"Of {len(table)} such parts {len(lines)} {'is' if len(lines) == 1 else 'are'} told apart from none.",
+    ]

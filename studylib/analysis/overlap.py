@@ -1,12 +1,14 @@
 """How much two modalities say the same: in their Semantic IDs, and in the users they find (004, Tables 1 to 3)."""
 
 from collections.abc import Callable, Sequence
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from scipy import stats
 
+from studylib.analysis.significance import summed
 from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
@@ -166,42 +168,65 @@ def _interval(
     measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int, level: float = 0.95
 ) -> tuple[float, float, float]:
     """The measure of all items, and its interval as in ``ami_interval``."""
-    rng = np.random.default_rng(seed)
-    drawn = round(SHARE * n)
-    found = np.array([measure(rng.choice(n, drawn, replace=False)) for _ in range(resamples)])
-    away = (found - found.mean()) * np.sqrt(drawn / (n - drawn))
+    value, away = measure(np.arange(n)), _deviations(measure, n, seed, resamples)
     low, high = np.quantile(away, [(1 - level) / 2, (1 + level) / 2])
-    value = measure(np.arange(n))
     return value, value - float(high), value - float(low)
+
+
+def _deviations(measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int) -> np.ndarray:
+    """By how much the measure of a fresh sample of ``n`` items would miss its mean; see ``ami_interval``."""
+    rng, drawn = np.random.default_rng(seed), round(SHARE * n)
+    found = np.array([measure(rng.choice(n, drawn, replace=False)) for _ in range(resamples)])
+    return (found - found.mean()) * np.sqrt(drawn / (n - drawn))
 
 
 def closer(
     fused: Sequence[Int[np.ndarray, "items levels"]],
     first: Sequence[Int[np.ndarray, "items levels"]],
     second: Sequence[Int[np.ndarray, "items levels"]],
+    less: Sequence[Int[np.ndarray, "items levels"]] | None = None,
     seed: int = 0,
     resamples: int = 200,
 ) -> dict[str, float]:
     """Do the first codes of ``fused`` agree more with those of ``first`` than of ``second`` (004, Table 1)?
 
     Each argument is the codes of seeds 0, 1, ... of one kind of IDs; each of ``fused`` meets the next seed of the
-    others (``_meetings``). ``seeds``: those of ``fused`` that meet another of both; without one all else is NaN.
-    ``with first``, ``with second``: AMI; ``difference`` with its 95 % interval over items, ``low`` and ``high``; all
-    are means over seeds.
+    others (``_meetings``).
+
+    Args:
+        less: another fused kind, whose difference is taken off, seed by seed.
+
+    Returns:
+        ``seeds``: those of ``fused`` that meet another of both; without one all else is NaN. ``with first``, ``with
+        second``: AMI; ``difference`` with its 95 % interval, ``low`` and ``high``: over items and, of two seeds at
+        least, over seeds (``by_seeds``, the standard error by these, else NaN). All are means over seeds.
     """
-    seeds = [tuple(prefixes(codes, 1) for codes in met) for met in _meetings(fused, first, second)]
+    kinds = list(zip(fused, fused if less is None else less, strict=False))
+    met = [(*own, one, other) for own, one, other in _meetings(kinds, first, second)]
+    seeds = [tuple(prefixes(codes, 1) for codes in kinds) for kinds in met]
     if not seeds:
-        return {"seeds": 0} | dict.fromkeys(("with first", "with second", "difference", "low", "high"), np.nan)
+        names = ("with first", "with second", "difference", "by_seeds", "low", "high")
+        return {"seeds": 0} | dict.fromkeys(names, np.nan)
 
-    def agreement(items: np.ndarray | slice, side: int) -> float:
-        return float(np.mean([ami(codes[0][items], codes[side][items]) for codes in seeds]))
+    def agreement(items: np.ndarray | slice, side: int, of: int = 0) -> np.ndarray:
+        return np.array([ami(codes[of][items], codes[side][items]) for codes in seeds])
 
-    difference, low, high = _interval(
-        lambda items: agreement(items, 1) - agreement(items, 2), len(seeds[0][0]), seed, resamples
-    )
-    whole = slice(None)
-    found = {"seeds": len(seeds), "with first": agreement(whole, 1), "with second": agreement(whole, 2)}
-    return found | {"difference": difference, "low": low, "high": high}
+    def lead(items: np.ndarray | slice) -> np.ndarray:
+        off = 0 if less is None else agreement(items, 2, of=1) - agreement(items, 3, of=1)
+        return agreement(items, 2) - agreement(items, 3) - off
+
+    whole, items = slice(None), len(seeds[0][0])
+    by_seed = lead(whole)
+    away = _deviations(lambda drawn: float(lead(drawn).mean()), items, seed, resamples)
+    parts, error = [(float(away.var(ddof=1)), items - 1)], np.nan
+    if len(seeds) > 1:
+        parts.append((float(by_seed.var(ddof=1)) / len(seeds), len(seeds) - 1))
+        error = float(np.sqrt(parts[1][0]))
+    both, free = summed(parts)
+    half = float(stats.t.ppf(0.975, free)) * both
+    found = {"seeds": len(seeds), "with first": agreement(whole, 2).mean(), "with second": agreement(whole, 3).mean()}
+    value = float(by_seed.mean())
+    return found | {"difference": value, "by_seeds": error, "low": value - half, "high": value + half}
 
 
 def identical_hits(
@@ -219,9 +244,13 @@ def identical_hits(
 
     and each with `` by chance``, what two models would share that hit users independently of each other, each user with
     the model's own hit rate (``first rate``, ``second rate``). A user's hit is an expectation where items share an ID
-    (studylib/metrics.py), so users are counted in fractions. A trial is never paired with itself, so a model against
-    itself gives what two seeds of one model share: the value to hold another modality's against. Any model hits the
-    easy users, so chance is a low bar: a model of random IDs is the fairer control.
+    (studylib/metrics.py), so users are counted in fractions.
+
+    A trial is never paired with itself, so a model against itself gives what two seeds of one model share: the value to
+    hold another modality's against. Two models whose codes were fitted with one seed are not paired either, for a fused
+    ID has then the very codes of its half, which two seeds of that half do not share; ``equal seeds`` is True where
+    there are no others. Any model hits the easy users, so chance is a low bar: a model of random IDs is the fairer
+    control.
 
     Raises:
         StudyError: other users, or no pair of different seeds, or a seed without a hit.
@@ -238,6 +267,8 @@ def identical_hits(
     different = np.array([[not _same(one, other) for other in second] for one in first])
     if not different.any():
         raise StudyError("identical hits: only the same trial on both sides; give at least two seeds")
+    of_other_seeds = different & ~np.array([[_same_draws(one, other) for other in second] for one in first])
+    different = of_other_seeds if of_other_seeds.any() else different
     a, b = hits
     rates = a.mean(1)[:, None], b.mean(1)[None, :]
     values = _shares(a @ b.T / a.shape[1], *rates, different)
@@ -253,11 +284,23 @@ def identical_hits(
     low, high = np.nanquantile(found, [0.025, 0.975])
     row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
     row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
-    return row | {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(different.sum())}
+    row |= {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(different.sum())}
+    return row | {"equal seeds": not of_other_seeds.any()}
 
 
 def _same(one: dict, other: dict) -> bool:
     return one is other or ("key" in one and one["key"] == other.get("key"))
+
+
+def _same_draws(one: dict, other: dict) -> bool:
+    """Whether both have codes that a tokenizer fitted, with the same seed."""
+    return one["trial"]["seed"] == other["trial"]["seed"] and _fitted(one) and _fitted(other)
+
+
+def _fitted(record: dict) -> bool:
+    """Whether its codes were made from features, which takes draws; ready ones were not, and a baseline has none."""
+    features = record["trial"]["features"]
+    return features != "none" and not all(part.startswith("index:") for part in features.split("+"))
 
 
 def _shares(both: np.ndarray, first: np.ndarray, second: np.ndarray, counted: np.ndarray) -> list[float]:
@@ -278,12 +321,48 @@ def of_all_rows(codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def leads(halves: dict[str, tuple[str, str]], codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
-    """``closer`` of every fused row, by its name with the names of its two halves."""
-    return pd.DataFrame(
-        {"fused": name, "first": first, "second": second} | closer(codes[name], codes[first], codes[second])
-        for name, (first, second) in halves.items()
-    )
+def agreement(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """How far the first codes of every two of some rows agree, beside what two seeds of either agree in; sentences.
+
+    Args:
+        table: of ``of_all_rows``.
+
+    >>> columns = ("first", "second", "prefix", "ami", "low", "high")
+    >>> rows = [("a", "a", 1, 0.6, 0.5, 0.7), ("a", "b", 1, 0.2, 0.1, 0.3), ("b", "b", 1, 0.4, 0.3, 0.5)]
+    >>> for line in agreement(pd.DataFrame(rows, columns=columns), ["a", "b"]): print(line)
+    a and b: AMI 0.200 [0.100, 0.300] of first codes; two seeds of a 0.600, of b 0.400.
+    """
+    first = table[table["prefix"] == 1].set_index(["first", "second"])
+    lines = []
+    for one, other in combinations(names, 2):
+        row = first.loc[(one, other) if (one, other) in first.index else (other, one)]
+        alone = [
+            f"of {name} {first.loc[(name, name), 'ami']:.3f}" for name in (one, other) if (name, name) in first.index
+        ]
+        ceiling = f"; two seeds {', '.join(alone)}" if alone else ""
+        lines.append(
+            f"{one} and {other}: AMI {row['ami']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of first codes{ceiling}."
+        )
+    return lines
+
+
+def leads(
+    halves: dict[str, tuple[str, str]], codes: dict[str, Sequence[Codes]], plain: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """``closer`` of every fused row, by its name with the names of its two halves.
+
+    Args:
+        plain: by row, another whose difference is taken off in a row of its own, below.
+    """
+    rows = []
+    for name, (first, second) in halves.items():
+        rows.append(
+            {"fused": name, "first": first, "second": second} | closer(codes[name], codes[first], codes[second])
+        )
+        if other := (plain or {}).get(name):
+            found = closer(codes[name], codes[first], codes[second], less=codes[other])
+            rows.append({"fused": f"{name}, less {other}", "first": first, "second": second} | found)
+    return pd.DataFrame(rows)
 
 
 def over_knob(shares: Sequence[float]) -> pd.DataFrame:

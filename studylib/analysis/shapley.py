@@ -104,27 +104,51 @@ def ideal_payouts(knobs: Knobs, players: dict[str, str], k: int = 10) -> Payouts
 
 
 def beside_ideal(payouts: Payouts, knobs: Knobs, players: dict[str, str]) -> pd.DataFrame:
-    """``table`` by cause, with the cause's knob in front and the value and share of the ideal reader behind."""
+    """``table`` by cause, with the cause's knob in front and the value and share of the ideal reader behind.
+
+    ``off``: by how much a value misses the ideal reader's, user by user, with its interval over users and seeds. The
+    ideal reader has nothing to learn, so a trained model's values miss a little of his for certain, given users enough.
+    """
+    ideal_payout = ideal_payouts(knobs, players)
     found, ideal = (
         table(game).set_index("modality").loc[list(players), ["value", "low", "high", "share"]]
-        for game in (payouts, ideal_payouts(knobs, players))
+        for game in (payouts, ideal_payout)
     )
     found.insert(0, "knob", [getattr(knobs, cause) for cause in players.values()])
     found = found.assign(**{"ideal value": ideal["value"], "ideal share": ideal["share"]})
+    values, sought = shapley_values(payouts), shapley_values(ideal_payout)
+    for name in players:
+        off = compare(np.atleast_2d(values[name]), np.broadcast_to(sought[name], np.atleast_2d(values[name]).shape))
+        found.loc[name, ["off", "off low", "off high"]] = off.difference, off.low, off.high
     return found.rename(index=players).reset_index()
+
+
+def findings(table: pd.DataFrame) -> list[str]:
+    """What ``table`` says of each modality; the interval over users and seeds decides whether it was seen to matter."""
+    lines = []
+    for _, row in table.iterrows():
+        seen = "" if row["both low"] > 0 or row["both high"] < 0 else "; over users and seeds its interval holds 0"
+        share = f", {row['share']:.0%} of the gain" if row["share"] == row["share"] else ""
+        value = f"{row['value']:+.4f} Recall@10 [{row['low']:+.4f}, {row['high']:+.4f}] over users"
+        lines.append(f"{row['modality']}: {value}{share}{seen}.")
+    return lines
 
 
 def recovered(rows: pd.DataFrame) -> list[str]:
     """What a table of ``beside_ideal``, with a column ``data``, says of each setting of the knobs."""
     lines = []
     for name, row in rows.groupby("data", sort=False):
-        order = "the" if (row["value"].rank() == row["ideal value"].rank()).all() else "not the"
+        order = "the" if _same_order(row["value"].to_numpy(), row["ideal value"].to_numpy()) else "not the"
         off = (row["share"] - row["ideal share"]).abs().max()
+        shares = f"shares off by {off:.2f} at most" if off == off else "no gain to share"
         inside = row["ideal value"].between(row["low"], row["high"])
         missed = "" if inside.all() else f", not of {' and '.join(row['modality'][~inside])}"
+        most = row.loc[row["off"].abs().idxmax()]
         lines.append(
-            f"{name}: {order} order of the ideal reader, shares off by {off:.2f} at most; intervals hold its value of "
-            f"{' and '.join(row['modality'][inside]) or 'none'}{missed}."
+            f"{name}: {order} order of the ideal reader, {shares}; intervals hold its value of "
+            f"{' and '.join(row['modality'][inside]) or 'none'}{missed}. User by user a value is off by "
+            f"{most['off']:+.4f} [{most['off low']:+.4f}, {most['off high']:+.4f}] at most, that of the "
+            f"{most['modality']}."
         )
         for _, silent in row[row["knob"] == 0].iterrows():
             inside = "holds" if silent["low"] <= 0 <= silent["high"] else "does not hold"
@@ -132,11 +156,18 @@ def recovered(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _same_order(values: np.ndarray, ideal: np.ndarray) -> bool:
+    """Whether every two that differ in ``ideal`` differ likewise; equal ones have no order."""
+    above = np.sign(np.subtract.outer(ideal, ideal))
+    return bool((np.sign(np.subtract.outer(values, values)) == above)[above != 0].all())
+
+
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     """One row a modality: value, its 95 % bootstrap interval over users, and its share of what all modalities add.
 
-    ``lead`` is the value less that of the best of the others, with its interval over users and seeds (of one seed: over
-    users). NaN shares where all of them add nothing to speak of: the interval of the sum reaches down to 0.
+    ``both low`` and ``both high``: the interval over users and seeds (of one seed: over users), as is that of ``lead``,
+    the value less that of the best of the others. NaN shares where all of them add nothing to speak of: the interval of
+    the sum reaches down to 0.
 
     The values add up to the payout of all modalities minus that of none, which is checked.
     """
@@ -150,6 +181,8 @@ def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
         low, high = bootstrap_interval(_by_user(value), seed)
         share = value.mean() / total if seen else np.nan
         row = {"modality": player, "value": value.mean(), "low": low, "high": high, "share": share}
+        both = compare(value, np.zeros_like(value), seed)
+        row |= {"both low": both.low, "both high": both.high}
         lead = value - max((other for name, other in values.items() if name != player), key=np.mean, default=0)
         found = compare(lead, np.zeros_like(lead), seed)
         rows.append(row | {"lead": lead.mean(), "lead low": found.low, "lead high": found.high})

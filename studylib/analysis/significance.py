@@ -75,13 +75,25 @@ def _t_test(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds use
     differences = a.mean(0) - b.mean(0)
     parts = [(differences.var(ddof=1) / differences.size, differences.size - 1)]
     parts += _by_seeds(a.mean(1), b.mean(1))
-    variance, mean = sum(part for part, _ in parts), float(differences.mean())
-    free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
-    error = float(np.sqrt(variance))
+    mean, (error, free) = float(differences.mean()), summed(parts)
     half = stats.t.ppf(0.975, free) * error
     p = float(2 * stats.t.sf(abs(mean) / error, free)) if error else 0.0
     by_seeds = float(np.sqrt(sum(part for part, _ in parts[1:]))) if len(parts) > 1 else np.nan
     return Comparison(mean, float(np.sqrt(parts[0][0])), by_seeds, float(mean - half), float(mean + half), p)
+
+
+def summed(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The standard error of a sum of independent parts and its degrees of freedom (Satterthwaite, 1946).
+
+    Args:
+        parts: variance and degrees of freedom of each.
+
+    >>> summed([(9.0, 5), (16.0, np.inf)])
+    (5.0, 38.58024691358025)
+    """
+    variance = sum(part for part, _ in parts)
+    free = variance**2 / sum(part**2 / free for part, free in parts) if variance else np.inf
+    return float(np.sqrt(variance)), float(free)
 
 
 def _by_seeds(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> list[tuple[float, int]]:

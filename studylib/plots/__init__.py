@@ -14,12 +14,12 @@ from studylib.plots.analyses import (
 )
 from studylib.plots.common import describe, save_figure, use_style
 from studylib.plots.trials import (
-    by_occurrence,
     by_strategy,
     changes,
     differences,
     learning_curves,
     methods,
+    parts,
     strategy_panels,
     tokenizer_curves,
 )
@@ -28,7 +28,6 @@ __all__ = [
     "ROLES",
     "agreement",
     "attribute_density",
-    "by_occurrence",
     "by_strategy",
     "changes",
     "claims",
@@ -38,6 +37,7 @@ __all__ = [
     "learning_curves",
     "methods",
     "over_knob",
+    "parts",
     "relations",
     "save_figure",
     "strategy_panels",

@@ -164,17 +164,22 @@ def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str,
     return figure
 
 
-def by_occurrence(table: pd.DataFrame, axis: Axes) -> Axes:
-    """One line a method over groups of targets, from ``frequency.by_occurrence``; each group's share stands below."""
-    shares, *rows = (row for _, row in table.drop(columns="all").set_index("method").iterrows())
-    for number, row in enumerate(rows):
-        axis.plot(range(len(row)), row, label=row.name, marker="osD^v"[number % 5], markersize=4, **line_style(number))
-    axis.set_xticks(
-        range(len(shares)), [f"{name.replace(' or more', '+')}\n{share:.0%}" for name, share in shares.items()]
-    )
-    axis.set(xlabel="occurrences of the target in training; share of targets", ylabel="test Recall@10")
-    legend_aside(axis)
-    return axis
+def parts(table: pd.DataFrame, first: str) -> Figure:
+    """A panel for each other row: what each group of targets adds to the difference, from ``frequency.parts``."""
+    others = list(table["against"].unique())
+    figure, axes = plt.subplots(1, len(others), figsize=(6.6, 2.6), sharey=True, squeeze=False)
+    for axis, other in zip(axes.flat, others, strict=True):
+        rows = table[table["against"] == other]
+        spread = np.clip([rows["difference"] - rows["low"], rows["high"] - rows["difference"]], 0, None)
+        names = rows["occurrences"].str.replace(" or more", "+")
+        axis.errorbar(range(len(rows)), rows["difference"], yerr=spread, fmt="o", color=LINES[0], capsize=3)
+        axis.axhline(0, color="#333333", linewidth=0.8)
+        axis.set_xticks(range(len(rows)), names, rotation=45, ha="right")
+        axis.set_title("against " + other.replace(", ", ",\n"), fontsize="small")
+    axes[0, 0].set_ylabel("part of the difference,\nRecall@10 (95 %)")
+    figure.supxlabel("occurrences of the target in training", fontsize="small")
+    figure.suptitle(first)
+    return figure
 
 
 def learning_curves(groups: dict[str, Sequence[dict]]) -> Figure:

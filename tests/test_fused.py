@@ -1,0 +1,134 @@
+"""Tables of fused rows: choices are made on validation, and each half stands under its own name."""
+
+import numpy as np
+import pytest
+
+from studylib import ablations, fused, notebook, wording
+from studylib.metrics import Ranks
+
+PICTURE, TEXTS, STRATEGIES = "EfficientNet-Lite0", ("MiniLM-L6", "PP-OCRv6"), ("A concatenated", "B interleaved")
+
+
+def record(features, ranks, validation=0.0, seed=0, **more) -> dict:
+    """A finished trial, as far as tables read one: its test ranks, and its one validation."""
+    packed = Ranks.of(ranks).pack()
+    return {
+        "key": f"{features} {seed} {validation}",
+        "trial": {"features": features, "seed": seed, "generator": {"name": "tiger"}},
+        "ranks": packed,
+        "epochs": [{"epoch": 1, "loss": 1.0, "recall@10": validation}],
+        "metrics": {"recall@10": float(np.mean([rank is not None and rank < 10 for rank in ranks]))},
+        **more,
+    }
+
+
+HIT, MISS = 0, None
+
+
+@pytest.fixture
+def groups() -> dict[str, list[dict]]:
+    """On validation the picture is above the texts, PP-OCR's A above the rest; on test each is the other way round."""
+    found = {
+        "MiniLM-L6": [record("minilm", [HIT, HIT, HIT, MISS], 0.1)],
+        "PP-OCRv6": [record("ppocr-v6", [HIT, HIT, MISS, MISS], 0.1)],
+        PICTURE: [record("efficientnet-lite0", [MISS, MISS, MISS, HIT], 0.2)],
+        "item-kNN": [record("none", [HIT, MISS, MISS, MISS], 0.3)],
+    }
+    for number, (text, strategy) in enumerate((text, strategy) for text in TEXTS for strategy in STRATEGIES):
+        ranks = [HIT] * (4 - number) + [MISS] * number
+        name = "minilm" if text == TEXTS[0] else "ppocr-v6"
+        validation = 0.4 if (text, strategy) == (TEXTS[1], STRATEGIES[0]) else 0.3
+        made = record(f"efficientnet-lite0+{name}", ranks, validation, seed=1)
+        found[ablations.fused_label(text, strategy)] = [made]
+    return found
+
+
+def test_halves_and_the_best_are_chosen_on_validation(groups):
+    pairs = fused.fusion_pairs(groups, TEXTS, STRATEGIES, PICTURE)
+    row = ablations.fused_label("MiniLM-L6", "A concatenated")
+    assert pairs[f"{row}, against {PICTURE} alone"] == (groups[row], groups[PICTURE])
+    best = ablations.fused_label("PP-OCRv6", "A concatenated")
+    assert pairs[f"{best}, the best, against item-kNN"] == (groups[best], groups["item-kNN"])
+    assert len(pairs) == 2 + 4 + 2 + 1  # O+I against T+I; against halves; B against A; the best
+
+
+def test_each_pair_is_the_row_that_its_name_says(groups):
+    pairs = fused.fusion_pairs(groups, TEXTS, STRATEGIES, PICTURE, controls=("item-kNN",))
+    a, b = (ablations.fused_label("PP-OCRv6", strategy) for strategy in STRATEGIES)
+    assert pairs["PP-OCRv6 + image: B interleaved against A concatenated"] == (groups[b], groups[a])
+    of_minilm = ablations.fused_label("MiniLM-L6", "A concatenated")
+    assert pairs["A concatenated: PP-OCRv6 against MiniLM-L6"] == (groups[a], groups[of_minilm])
+    assert pairs[f"{of_minilm}, against item-kNN"] == (groups[of_minilm], groups["item-kNN"])
+    third = groups | {ablations.fused_label(text, "C"): groups[of_minilm] for text in TEXTS}
+    found = fused.fusion_pairs(third, TEXTS, (*STRATEGIES, "C"), PICTURE, against={"C": STRATEGIES[1]})
+    assert found["PP-OCRv6 + image: C against B interleaved"] == (groups[of_minilm], groups[b])
+
+
+def test_hits_of_each_half_stand_under_its_own_name(groups):
+    parameters = notebook.check({"late": ["A"], "texts": ["minilm"]}, "test")
+    late = {
+        ablations.fused_label("MiniLM-L6", "A concatenated"): parameters.fused("late")[
+            "MiniLM-L6 + image, A concatenated"
+        ]
+    }
+    table = fused.hits_beside_halves(groups, late, PICTURE).iloc[0]
+    assert (table["first"], table["image"], table["text"]) == (PICTURE, pytest.approx(1 / 4), pytest.approx(3 / 4))
+    assert np.isnan(float(table["two seeds of the image"] or np.nan))
+
+
+def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
+    monkeypatch.setattr(fused.content, "constant_errors", lambda trial, data: (0.4, 0.8))
+    row = "MiniLM-L6 + image, gate"
+    gated = {row: [record("efficientnet-lite0+minilm", [HIT], gate=[0.3, 0.7], read_back_error=0.12)]}
+    parameters = notebook.check({"early": ["gate"], "texts": ["minilm"]}, "test")
+    table = fused.gates(gated, parameters.fused("early"), None).iloc[0]
+    assert table.drop("fused").to_dict() == pytest.approx(
+        {"image": 0.3, "text": 0.7, "constant, image": 0.4, "constant, text": 0.8, "error, share": 0.2}
+    )
+
+
+def test_means_and_spreads_are_of_their_own_cell():
+    groups = {
+        ablations.fused_label(text, strategy): [
+            {"metrics": {"recall@10": value}} for value in ((number, number + 2) if number else (1.0,))
+        ]
+        for number, (text, strategy) in enumerate((text, strategy) for text in TEXTS for strategy in STRATEGIES)
+    }
+    means, spreads = fused.by_strategy(groups, TEXTS, STRATEGIES)
+    assert means.loc["B interleaved", "MiniLM-L6"] == 2
+    assert means.loc["A concatenated", "PP-OCRv6"] == 3
+    assert spreads.loc["B interleaved", "PP-OCRv6"] == pytest.approx(np.sqrt(2))
+    assert np.isnan(spreads.loc["A concatenated", "MiniLM-L6"])
+
+
+def test_a_control_takes_the_pictures_place_alone():
+    given = {
+        "texts": ["minilm", "ppocr-v6"],
+        "late": ["A:text-first", "A"],
+        "stand_ins": ["shuffled:efficientnet-lite0"],
+    }
+    (label, (trial, *_)), *others = notebook.check(given, "test").controlled("late").items()
+    assert not others
+    assert label == "MiniLM-L6 + EfficientNet-Lite0, rows shuffled, A concatenated, text first"
+    assert trial.features == "minilm+shuffled:efficientnet-lite0"
+
+
+def test_004s_rows_and_steps():
+    parameters = notebook.check({"early": ["mean", "gate"], "late": ["A", "delimited", "B", "C"]}, "test")
+    assert (parameters.as_in_004().early, parameters.as_in_004().late) == (("mean",), ("A", "C"))
+    assert list(parameters.steps()) == ["A concatenated", "delimited only", "C delimited and aligned"]
+    assert list(parameters.beside_mean()) == [
+        f"{text} + image, {how}" for how in ("mean", "gate") for text in ("MiniLM-L6", "PP-OCRv6")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [(0.1, "goal is 0.1: reached."), (0.45, "its interval holds the goal."), (0.9, "goal is 0.9: not reached.")],
+)
+def test_a_goal_is_judged_with_its_interval(goal, says):
+    ranks = [HIT, MISS] * 50
+    (line,) = wording.reached("A", [record("minilm", ranks)], {"every item": goal})
+    assert line.endswith(says)
+    assert "A has 0.5000 [0.40" in line
+    assert "over users alone" in line
