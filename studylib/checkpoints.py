@@ -65,12 +65,10 @@ def keep(
     write(file, tensors, history=json.dumps(history), cpu_seconds=repr(spent), scaler=scale)
 
 
-def seconds(file: Path | None) -> float:
-    """CPU seconds that earlier processes spent on this training."""
-    if file is None or not file.exists():
-        return 0.0
+def seconds(file: Path) -> float:
+    """CPU seconds that earlier processes spent on this training; none where nothing readable is left of it."""
     try:
-        return float(read(file)[1]["cpu_seconds"])
+        return float(read(file)[1]["cpu_seconds"]) if file.exists() else 0.0
     except Damaged:
         return 0.0  # restore will say so
 
@@ -78,16 +76,16 @@ def seconds(file: Path | None) -> float:
 def restore(
     file: Path | None, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: dict,
     scaler: torch.amp.GradScaler | None = None,
-) -> list:  # fmt: skip
-    """Put the state back, ``best`` included; returns the epochs so far, none if there is no readable checkpoint."""
+) -> tuple[list, float]:  # fmt: skip
+    """Put the state back, ``best`` included; returns the epochs and CPU seconds so far, none of either at first."""
     if file is None or not file.exists():
-        return []
+        return [], 0.0
     try:
         tensors, facts = read(file)
     except Damaged as error:
         print(f"{error}: damaged checkpoint; training starts again from epoch 1", flush=True)
         file.unlink(missing_ok=True)
-        return []
+        return [], 0.0
     parts: dict[str, dict] = {"model": {}, "best": {}}
     moments: dict[int, dict] = {}
     for name, value in tensors.items():
@@ -102,4 +100,4 @@ def restore(
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     if scaler:
         scaler.load_state_dict(json.loads(facts["scaler"]))
-    return json.loads(facts["history"])
+    return json.loads(facts["history"]), float(facts["cpu_seconds"])

@@ -14,6 +14,7 @@ from studylib.config import TokenizerSettings, Trial
 from studylib.data import Dataset, load
 from studylib.encoders import Embeddings, embed
 from studylib.errors import StudyError
+from studylib.files import read_checked
 from studylib.fusion import early, late
 from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
@@ -147,9 +148,6 @@ def codes_of(record: dict, store: Store | None = None, data: Dataset | None = No
         return of(trial, data or load(trial.data)).ids.codes
     file = (store or Store.default()).folder(record["key"]) / "codes.npy"
     try:
-        content = file.read_bytes()
-        if sha256(content).hexdigest() != file.with_name("codes.npy.sha256").read_text().split()[0]:
-            raise ValueError("the checksum does not fit")
-        return np.load(io.BytesIO(content), allow_pickle=False).astype(np.int64)
-    except (OSError, ValueError, IndexError) as error:
+        return np.load(io.BytesIO(read_checked(file)), allow_pickle=False).astype(np.int64)
+    except (OSError, ValueError) as error:
         raise StudyError(f"{file}: {error}; remove its folder and run the trial again") from None

@@ -8,6 +8,7 @@ import re
 import reprlib
 import stat
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,6 +44,29 @@ def write_bytes(file: Path, content: bytes) -> None:
 def write_json(file: Path, value) -> None:
     """One JSON value with sorted keys: equal values give equal bytes."""
     write_bytes(file, json.dumps(value, sort_keys=True, ensure_ascii=False).encode())
+
+
+def write_checked(file: Path, content: bytes) -> None:
+    """``write_bytes``, then its sha256 beside it, in a file of that name with ``.sha256``, as sha256sum writes it."""
+    write_bytes(file, content)
+    write_bytes(_sidecar(file), f"{sha256(content).hexdigest()}  {file.name}\n".encode())
+
+
+def read_checked(file: Path) -> bytes:
+    """What ``write_checked`` wrote.
+
+    Raises:
+        FileNotFoundError: the file, or its digest, is not there.
+        ValueError: it is not what was written.
+    """
+    content, digest = file.read_bytes(), _sidecar(file).read_text(encoding="utf-8", errors="replace").split(" ")[0]
+    if sha256(content).hexdigest() != digest:
+        raise ValueError("truncated or changed since it was written")
+    return content
+
+
+def _sidecar(file: Path) -> Path:
+    return file.with_name(file.name + ".sha256")
 
 
 def check_writable(folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from studylib import paths
 from studylib.errors import StudyError
-from studylib.files import write_bytes, write_json
+from studylib.files import write_checked, write_json
 
 FORMAT = 1  # raise it when a change of code changes what a config means: older records then no longer answer for it
 
@@ -87,8 +87,7 @@ class Store:
         for left in folder.glob(".*.partial"):  # by a process that was killed; the caller holds the trial's lock
             left.unlink(missing_ok=True)
         if codes is not None:
-            write_bytes(folder / "codes.npy", codes)
-            write_bytes(folder / "codes.npy.sha256", f"{sha256(codes).hexdigest()}  codes.npy\n".encode())
+            write_checked(folder / "codes.npy", codes)
         write_json(folder / "cost.json", sealed(cost))
         write_json(folder / "record.json", sealed(record))
 

@@ -142,12 +142,12 @@ def fit(
         raise StudyError(
             "training: no user has two items before the validation item; leave-one-out training needs some"
         )
-    where, spent = next(model.parameters()).device, checkpoints.seconds(checkpoint)
+    where = next(model.parameters()).device
     targets = sum(piece.targets for piece in pieces)
     steps_per_epoch = sum(1 for _ in batches(pieces, settings.targets_per_step, np.random.default_rng(0)))
     epochs = planned_epochs(settings, targets)
     best = {name: value.clone() for name, value in model.state_dict().items()}
-    history: list[dict] = checkpoints.restore(checkpoint, model, optimiser, best, arithmetic.scaler)
+    history, spent = checkpoints.restore(checkpoint, model, optimiser, best, arithmetic.scaler)
     while not finished(history, epochs, settings.patience):
         epoch, total = len(history), 0.0
         torch.manual_seed(seed * 1_000_003 + epoch + team.rank * 1_000_000_007)

@@ -5,12 +5,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from studylib import paths
 from studylib.errors import StudyError
-from studylib.files import LOCK, is_locked
+from studylib.files import LOCK, is_locked, read_checked
 from studylib.store import FORMAT, KEY, Store, unsealed, work_folder
 
 FILES = {"record.json", "cost.json", "codes.npy", "codes.npy.sha256"}
@@ -36,7 +35,7 @@ def verify() -> Iterator[Problem]:
             yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
     roots = (paths.results_root() / "embeddings", paths.cache_root() / "embeddings", paths.cache_root() / "trials")
     for array in sorted(file for root in roots for file in root.rglob("*.npy")):
-        if not _fits(array, array.with_name(array.name + ".sha256")):
+        if not _fits(array):
             yield Problem("damaged", str(array), "it has no digest that fits; it will be computed again")
     yield from _verify_weights()
 
@@ -90,16 +89,17 @@ def _verify_trial(folder: Path) -> Iterator[Problem]:
     made_codes = record.get("semantic_ids") is not None and record["trial"]["tokenizer"]["name"] != "none"
     if made_codes and not codes.exists():
         yield Problem("missing", str(codes), "remove the trial's folder and run its notebook again")
-    elif codes.exists() and not _fits(codes, codes.with_name("codes.npy.sha256")):
+    elif codes.exists() and not _fits(codes):
         yield Problem("damaged", str(codes), "remove the trial's folder and run its notebook again")
 
 
-def _fits(file: Path, sidecar: Path) -> bool:
-    """Has the file the digest in the sidecar, in the form of sha256sum?"""
+def _fits(file: Path) -> bool:
+    """Has the file the digest that stands beside it?"""
     try:
-        return sidecar.read_text(errors="replace").split(" ")[0] == sha256(file.read_bytes()).hexdigest()
-    except FileNotFoundError:
+        read_checked(file)
+    except (FileNotFoundError, ValueError):
         return False
+    return True
 
 
 def used_by_tables() -> dict[Path, set[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studylib.files import write_bytes
+from studylib.files import read_checked, write_checked
 
 CHUNK = 16  # rows a file: what a killed encoding can lose
 
@@ -21,19 +21,18 @@ def write(file: Path, array: np.ndarray) -> None:
     """Write ``array`` and its digest, each whole or not at all."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_bytes(file, buffer.getvalue())
-    write_bytes(_sidecar(file), f"{sha256(buffer.getvalue()).hexdigest()}  {file.name}\n".encode())
+    write_checked(file, buffer.getvalue())
 
 
 def read(file: Path, say: Callable[[str], None] = print) -> np.ndarray | None:
     """The array, or None if it is not there; a damaged one is named in a line to ``say`` and counts as not there."""
-    if not (file.exists() and _sidecar(file).exists()):
+    try:
+        return np.load(io.BytesIO(read_checked(file)), allow_pickle=False)
+    except FileNotFoundError:
         return None
-    content = file.read_bytes()
-    if sha256(content).hexdigest() != _sidecar(file).read_text(encoding="utf-8", errors="replace").split(" ")[0]:
-        say(f"{file}: truncated or changed since it was written; computing it again")
+    except ValueError as error:
+        say(f"{file}: {error}; computing it again")
         return None
-    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def rows(
@@ -65,10 +64,6 @@ def rows(
                 spoken = now
         done.append(block)
     return np.concatenate(done)
-
-
-def _sidecar(file: Path) -> Path:
-    return file.with_name(file.name + ".sha256")
 
 
 def _clock(seconds: float) -> str:

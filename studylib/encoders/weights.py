@@ -5,7 +5,6 @@ embeddings can be used where the package is not installed; the file itself is ch
 """
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from studylib.encoders import parts
 from studylib.encoders.pretrained import trusted_revision
 from studylib.encoders.registry import ENCODERS, Encoder
 from studylib.errors import StudyError
+from studylib.files import write_json
 
 WEIGHT_FILES = ("*.safetensors", "*.onnx", "*.gguf", "*model*.bin")
 
@@ -131,10 +131,7 @@ def folder_digest(folder: Path) -> str:
     digest = sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder)}\0{file_digest(path)}\n".encode())
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memory.with_name(f".{memory.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"files": stamp, "digest": digest.hexdigest()}), encoding="utf-8")
-    os.replace(temporary, memory)
+    write_json(memory, {"files": stamp, "digest": digest.hexdigest()})
     return digest.hexdigest()
 
 
