@@ -151,20 +151,23 @@ def validation(group: Sequence[dict]) -> float:
     return float(np.mean([best_epoch(record["epochs"])["recall@10"] for record in group]))
 
 
-def seen_left_out(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
-    """One row a group: the metric with every item allowed, with the items of the history left out, and the change.
+def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@10") -> pd.DataFrame:
+    """One row a group: the metric with every item allowed, by another of ``RULES``, and the change.
 
-    ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows.
+    ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows. For "one drawn", which
+    002 shows, groups whose items share no ID are left out: the rule changes nothing there.
     """
+    if rule == "one drawn":
+        groups = {name: group for name, group in groups.items() if all(RULES[rule] in record for record in group)}
     rows = []
     for name, group in groups.items():
-        every, unseen = per_user(group, metric), per_user(group, metric, "seen left out")
-        found = compare(unseen, every)
-        row = {"method": name, "every item": every.mean(), "seen left out": unseen.mean()}
+        every, other = per_user(group, metric), per_user(group, metric, rule)
+        found = compare(other, every)
+        row = {"method": name, "every item": every.mean(), rule: other.mean()}
         row |= {"relative": found.difference / every.mean()}
         rows.append(row | {column: getattr(found, column) for column in ("difference", "low", "high", "p")})
     table = pd.DataFrame(rows)
-    return table.assign(**{"p holm": holm(table["p"].tolist())})
+    return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
 
 
 def contrasts(
@@ -262,21 +265,6 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
         for when in ("before", "after") if resolved else ():
             rows[-1][f"collide {when}"] = f"{np.mean([row[when] for row in resolved]):.0f}"
     return pd.DataFrame(rows).fillna("")
-
-
-def one_drawn(groups: dict[str, Sequence[dict]], metric: str = "recall@10") -> pd.DataFrame:
-    """One row a group whose items share IDs: all of an ID's items shown, in any order, or one drawn for each ID.
-
-    002 shows one; see ``metrics.PickedRanks``. Groups of trials without such ranks are left out.
-    """
-    rows = []
-    for row, group in groups.items():
-        if all("ranks_picked" in record for record in group):
-            drawn, every = per_user(group, metric, "one drawn"), per_user(group, metric)
-            found = compare(drawn, every)
-            rows.append({"method": row, "all shown": every.mean(), "one drawn": drawn.mean()})
-            rows[-1] |= {column: getattr(found, column) for column in ("difference", "low", "high", "p")}
-    return pd.DataFrame(rows)
 
 
 def _levels(quality: Sequence[dict], name: str, form: str) -> str:

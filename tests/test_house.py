@@ -283,10 +283,10 @@ def test_the_rule_of_one_drawn_item_stands_beside_the_expectation():
     ranks, sizes = np.random.default_rng(0).integers(0, 40, 400), np.full(400, 2)
     drawn = {"ranks_picked": PickedRanks.of(ranks.tolist(), sizes.tolist()).pack()}
     rows = {"apart": [record("minilm", 0, ranks.tolist())], "shared": [record("minilm", 0, ranks.tolist()) | drawn]}
-    table = tables.one_drawn(rows)
+    table = tables.by_rule(rows, "one drawn")
     assert table["method"].tolist() == ["shared"]
     assert table["one drawn"][0] == pytest.approx((ranks < 10).mean() / 2)
-    assert tables.one_drawn({"apart": rows["apart"]}).empty
+    assert tables.by_rule({"apart": rows["apart"]}, "one drawn").empty
     beside = tables.comparison(rows, rule="one drawn").iloc[1]  # of IDs that no items share, the rule changes nothing
     assert (beside["base"], beside["difference"]) == pytest.approx(((ranks < 10).mean(), -(ranks < 10).mean() / 2))
     old = rows["apart"][0] | {"key": "0" * 16, "semantic_ids": {"collision_rate": 0.1}}
