@@ -1,7 +1,7 @@
 """From a history to items: search along the prefix tree, free search, and exact scoring of every item."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,12 +49,14 @@ class TensorTree:
 class Found:
     """Leaves of the prefix tree in falling order of score, [users, beams]; -1 where nothing was found.
 
-    ``scores``: log-probabilities. ``sizes``: items that stand behind each leaf (without the excluded ones).
+    ``scores``: log-probabilities. ``sizes``: items that stand behind each leaf (without the excluded ones). ``codes``:
+    of free search, what was written, also where it is no item's ID.
     """
 
     leaves: Int[Tensor, "users beams"]
     scores: Float[Tensor, "users beams"]
     sizes: Int[Tensor, "users beams"]
+    codes: Int[Tensor, "users beams level"] | None = None
 
 
 @torch.inference_mode()
@@ -92,6 +94,7 @@ def beam_search(
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)
     tokens, past, level = torch.full_like(nodes, START), None, 0
+    written = None if constrained else nodes.new_empty(rows, 1, 0)  # codes of each beam; along the tree a node has them
     expand = _existing_children if constrained else _any_code
     while True:
         forced = _without_choice(tree, nodes, level, last) if constrained else []
@@ -110,8 +113,14 @@ def beam_search(
         candidate = scores[..., None] + gained
         if level == last:
             without_seen = None if seen is None else _finish(tree, child, candidate, beams, seen)
-            return _finish(tree, child, candidate, beams, None), without_seen
+            found = _finish(tree, child, candidate, beams, None)
+            if written is not None:
+                best = _top(candidate, beams)[1]
+                found = replace(found, codes=_longer(written, code, best, candidate.shape[-1]))
+            return found, without_seen
         scores, best = _top(candidate, beams)
+        if written is not None:
+            written = _longer(written, code, best, candidate.shape[-1])
         nodes, code = child.flatten(1).gather(1, best), code.flatten(1).gather(1, best)
         nodes = torch.where(scores > NEVER, nodes, -1)
         if watch is not None:
@@ -158,6 +167,14 @@ def _any_code(
 def _top(candidate: Float[Tensor, "users beam child"], beams: int) -> tuple[Tensor, Tensor]:
     """The scores and places, over a user's beams and children, of the best ones; all if there are fewer."""
     return candidate.flatten(1).topk(min(beams, candidate[0].numel()), dim=1, sorted=True)
+
+
+def _longer(
+    written: Int[Tensor, "users beam level"], code: Int[Tensor, "users beam child"], best: Tensor, children: int
+) -> Int[Tensor, "users kept longer"]:
+    """The codes of the beams that each kept beam came from, and its own."""
+    before = written.gather(1, (best // children)[..., None].expand(-1, -1, written.shape[-1]))
+    return torch.cat([before, code.flatten(1).gather(1, best)[..., None]], -1)
 
 
 def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Tensor:

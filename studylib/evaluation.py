@@ -67,9 +67,14 @@ class Searcher:
     def answers(self, split: Split) -> tuple[Ranks, Ranks, list[Ranks], PickedRanks]:
         """``ranks``; by modality of a late-fused ID those if its codes alone had to be right; those of drawn items.
 
-        Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3).
+        Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3). Free search may
+        write codes of one modality that are not those of the other's item: there the place is among all that is
+        written, and below the modalities stand the ranks of the whole ID among the same.
         """
         parts = [] if self.ids.target else [part_numbers(self.ids, part) for part in self.ids.parts]
+        levels = [list(part) for part in self.ids.parts] + [list(range(self.ids.levels))]
+        if parts and self.search == "free":
+            parts.append(None)
         shape = (2 + len(parts), len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
         place = np.full(len(split), MISSED, dtype=np.uint16)
@@ -81,7 +86,10 @@ class Searcher:
             place[users], first[0, users], group[0, users] = _places(every, every_leaf, wanted)
             _, first[1, users], group[1, users] = _places(unseen, every_leaf, wanted)
             for row, part in enumerate(parts, 2):  # all items of a leaf have the same codes: no group, a sure place
-                _, first[row, users], _ = _places(every, part, wanted)
+                if self.search == "free":
+                    first[row, users] = _written(every, self.ids.codes[split.targets[users]], levels[row - 2])
+                else:
+                    _, first[row, users], _ = _places(every, part, wanted)
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED
@@ -123,6 +131,12 @@ def _places(found: Found, number_of: np.ndarray, wanted: np.ndarray) -> tuple[np
         np.where(hit, np.minimum(items_ahead, most - 1), MISSED),
         np.where(hit, np.minimum(sizes[slot], most), 1),
     )
+
+
+def _written(found: Found, wanted: np.ndarray, levels: list[int]) -> np.ndarray:
+    """Where among all that free search wrote the codes of ``wanted`` stand first at some levels; MISSED if nowhere."""
+    right = (found.codes.cpu().numpy()[..., levels] == wanted[:, None, levels]).all(-1)
+    return np.where(right.any(1), right.argmax(1), MISSED)
 
 
 def part_numbers(ids: SemanticIds, levels: tuple[int, ...]) -> np.ndarray:

@@ -11,8 +11,8 @@ from studylib.analysis.overlap import identical_hits
 from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
-from studylib.metrics import Ranks
-from studylib.tables import per_user, validation
+from studylib.metrics import WHOLE, Ranks
+from studylib.tables import validation
 
 
 def by_strategy(
@@ -70,7 +70,8 @@ def fusion_pairs(
 def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
     """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
 
-    ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written.
+    ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written. Of free
+    search the places are among all that was written, what is no item's ID included.
     """
     rows = []
     for name, group in groups.items():
@@ -80,7 +81,8 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
             for place, part in zip(("first", "second"), modalities, strict=True):
                 recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
                 row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
-            rows.append(row | {"whole ID": per_user(group, f"recall@{k}").mean()})
+            whole = [Ranks.unpack(record["ranks_parts"].get(WHOLE, record["ranks"])).recall(k) for record in group]
+            rows.append(row | {"whole ID": np.mean(whole)})
     return pd.DataFrame(rows)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 CUTOFFS = (1, 5, 10, 20)
 MISSED = np.uint16(65535)
+WHOLE = "whole ID"  # beside the modalities in a record's ``ranks_parts``, of free search
 
 
 @dataclass(frozen=True, eq=False)

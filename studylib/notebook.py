@@ -50,6 +50,7 @@ class Parameters(Settings):
     also: tuple[str, ...] = ()
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
+    freely: tuple[str, ...] = ()
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
@@ -110,10 +111,10 @@ class Parameters(Settings):
         choices("tokenizers", value)
         return value
 
-    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages", "mscgrec")
+    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "freely", "pages", "mscgrec")
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        choices(info.field_name, value)
+        choices("late" if info.field_name == "freely" else info.field_name, value)
         return value
 
     @model_validator(mode="after")
@@ -187,6 +188,15 @@ class Parameters(Settings):
             for other in self.stand_ins:
                 features = self.model_copy(update={"image": other})._together(self.texts[0], choice)
                 found[f"{method(features).label}, {choice.label}"] = self.content(features, choice)
+        return found
+
+    def free(self) -> dict[str, list[Trial]]:
+        """The first text's rows of late fusion that ``freely`` names, searched without the prefix tree."""
+        text, found = self.texts[0], {}
+        for choice in choices("late", self.freely).values():
+            freely = replace(choice, generator=choice.generator | {"search": "free"})
+            label = f"{fused_label(method(text).label, choice.label)}, free search"
+            found[label] = self.content(self._together(text, choice), freely)
         return found
 
     def _together(self, text: str, choice: Choice) -> str:

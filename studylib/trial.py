@@ -28,7 +28,7 @@ from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.files import LOCK, locked, write_bytes
-from studylib.metrics import PickedRanks, Ranks
+from studylib.metrics import WHOLE, PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
@@ -93,7 +93,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     every, unseen, parts, picked = searcher.answers(data.test)
     return Outcome(
         every, unseen, epochs, found, accelerate.facts(device, settings), borrowed,
-        dict(zip(trial.modalities, parts, strict=False)),
+        dict(zip((*trial.modalities, WHOLE), parts, strict=False)),
         picked if not parts and ids.written.tree.group_sizes.max() > 1 else None,
         without_modalities(searcher, trial, data),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Search along the prefix tree against exact scoring, and what seen items and collisions do to it."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -101,6 +102,22 @@ def test_what_is_no_items_id_takes_no_place_among_drawn_items():
     places = [Searcher(generator(ids), ids, beams=216, search=how).answers(split)[3].first for how in ("tree", "free")]
     assert (places[0] == places[1]).all()
     assert places[0].max() < len(ids.tree.group_sizes)
+
+
+def test_parts_of_free_search_are_found_among_all_that_can_be_written():
+    """All 27 sequences of three levels, in the order of their exact probability: the first with the part's codes."""
+    split, model = Split(tuple(USERS), np.arange(len(USERS))), generator(COLLIDING)
+    every = SemanticIds(np.array(list(product(range(3), repeat=3))), (3, 3, 3))
+    ids = replace(COLLIDING, parts=((0,), (1, 2)))
+    parts = Searcher(model, ids, beams=27, search="free").answers(split)[2]
+    items, lengths = padded(USERS)
+    exact = score_all(model, every, torch.as_tensor(COLLIDING.codes)[items], lengths).numpy()
+    written = every.codes[every.tree.items[every.tree.group_first[:-1]]]
+    for user, target in enumerate(split.targets):
+        best_first = written[np.argsort(-exact[user], kind="stable")]
+        for ranks, levels in zip(parts, ([0], [1, 2], [0, 1, 2]), strict=True):
+            right = (best_first[:, levels] == COLLIDING.codes[target, levels]).all(1)
+            assert ranks.first[user] == right.argmax()
 
 
 def test_rank_of_a_shared_id_is_an_expectation_over_its_group():
