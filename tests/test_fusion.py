@@ -231,7 +231,7 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
 
 
 def test_alignment_sees_no_user(folders):
-    """Other users of the same items: another training, the same alignment to the last digit."""
+    """Other users of the same items: another training, the same alignment in every digit that is logged."""
     folder = atomic.write(replace(toy(seed=1), name="Other"), folders / "data" / "Other")
     (folder / "Other.circle.npy").write_bytes((folders / "data" / "Toy" / "Toy.circle.npy").read_bytes())
     spec = fused("delimited", epochs=2, alignment=20)

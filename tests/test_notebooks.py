@@ -247,7 +247,7 @@ def test_a_notebook_without_rows_is_skipped_and_named(folders, capsys):
     assert [file.name for file in (folders / "lab").iterdir()] == ["other.ipynb"]
 
 
-@pytest.mark.parametrize(("name", "empty"), [("instruments", []), ("arts", ["04"])])
+@pytest.mark.parametrize(("name", "empty"), [("instruments", []), ("arts", [])])
 def test_what_reads_embeddings_is_skipped_where_ids_are_published(name, empty):
     """03, 05, 06, 09, 10, and what has an empty list (``empty``); the others would start from their finished trials."""
     given, skipped = notebook.read_parameters(paths.ROOT / "params" / f"{name}.yaml"), []
