@@ -137,22 +137,24 @@ def hits_beside_halves(
 
 
 def whose(table: pd.DataFrame, image: str) -> list[str]:
-    """Is a fused row in effect its first half? A sentence for each row of ``hits_beside_halves`` that can tell.
+    """Is a fused row as near to its first half as another seed? A sentence for each row of ``hits_beside_halves``.
+
+    Rows whose first half has one seed have none.
 
     Args:
         image: what the picture's own row is called.
 
     >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85}
     >>> for two in (0.85, 0.95): print(*whose(pd.DataFrame([row | {"two seeds of the image": two}]), "picture"))
-    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.85: in effect it is that half.
-    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.95: it is more than that half.
+    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.85: as near as another seed.
+    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.95: its hits are others.
     """
     lines = []
     for _, row in table.iterrows():
         side = "image" if row["first"] == image else "text"
         two, high = row[f"two seeds of the {side}"], row[f"{side} high"]
         if two is not None and not np.isnan(two):
-            said = "in effect it is that half" if high >= two else "it is more than that half"
+            said = "as near as another seed" if high >= two else "its hits are others"
             lines.append(
                 f"{row['fused']} shares {row[side]:.2f} [{row[f'{side} low']:.2f}, {high:.2f}] of its hits with "
                 f"{row['first']} alone, whose two seeds share {two:.2f}: {said}."

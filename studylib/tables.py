@@ -201,13 +201,16 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
         epochs = [record["epochs"] for record in sorted(group, key=lambda row: row["trial"]["seed"])]
         if not all(map(validated, epochs)):
             continue
-        columns = {"at most": [_planned(group[0])], "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs]}
+        columns = {
+            "at most": [planned_epochs(group[0])],
+            "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs],
+        }
         columns["best"] = [best_epoch(of_seed)["epoch"] for of_seed in epochs]
         rows.append({"method": name} | {column: " / ".join(map(str, values)) for column, values in columns.items()})
     return pd.DataFrame(rows)
 
 
-def _planned(record: dict) -> int:
+def planned_epochs(record: dict) -> int:
     """Epochs that a trial was to have: ``epochs``, or as many as ``targets`` allow (``training.planned_epochs``)."""
     data, settings = record["data"], record["trial"]["generator"]
     every = data["interactions"] - 3 * data["users"]  # no target: a user's first item, the last two are held out

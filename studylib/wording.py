@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis.significance import Comparison, compare
-from studylib.tables import METRICS, paired, per_user, validation
+from studylib.metrics import best_epoch
+from studylib.tables import METRICS, paired, per_user, planned_epochs, validation
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -233,6 +234,24 @@ def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: s
             f"{_alone(pd.Series({'by_seeds': found.by_seeds}))}, the goal is {goal}: {said}."
         )
     return lines
+
+
+def still_rising(groups: dict[str, Sequence[dict]], names: Sequence[str]) -> list[str]:
+    """Of some rows, those whose every seed is best on validation in the last epoch that it was to have; one sentence.
+
+    >>> epochs = [{"epoch": n, "recall@10": n / 10} for n in (1, 2)]
+    >>> settings = {"epochs": 2, "targets": 100}
+    >>> row = {"epochs": epochs, "data": {"users": 1, "interactions": 4}, "trial": {"seed": 0, "generator": settings}}
+    >>> still_rising({"A": [row], "B": [row | {"epochs": [{"epoch": 1, "recall@10": 1}, *epochs]}]}, ["A", "B"])
+    ['Best on validation in the last epoch that they had, so that more training might help: A.']
+    """
+    rising = [
+        name
+        for name in names
+        if all(best_epoch(record["epochs"])["epoch"] == planned_epochs(record) for record in groups[name])
+    ]
+    said = "Best on validation in the last epoch that they had, so that more training might help"
+    return [f"{said}: {'; '.join(rising)}."] if rising else []
 
 
 def verdict(row: pd.Series) -> str:
