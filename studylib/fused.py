@@ -115,7 +115,7 @@ def hits_beside_halves(
 
     Columns: ``fused`` (its name), ``first`` (the half whose codes are written first); ``image`` and ``text``, the
     shares, with intervals over users, ``<half> low`` and ``<half> high``; ``two seeds of the <half>``, the share of two
-    seeds of that half alone, None where it has one.
+    seeds of that half alone, None where it has one; ``equal seeds``, whether a half is met in its own codes alone.
 
     Args:
         trials: of the fused rows, by name.
@@ -126,37 +126,41 @@ def hits_beside_halves(
     for name, of_seeds in trials.items():
         halves = [method(part).label for part in of_seeds[0].modalities]
         text = next(half for half in halves if half != image)
-        rows.append({"fused": name, "first": halves[0]})
+        rows.append({"fused": name, "first": halves[0], "equal seeds": False})
         for half, said in ((image, "image"), (text, "text")):
             if half not in seeds and len(groups[half]) > 1:
                 seeds[half] = identical_hits(groups[half], groups[half], resamples=50)["overlap"]
             shared = identical_hits(groups[name], groups[half], resamples=200)
             rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
             rows[-1][f"two seeds of the {said}"] = seeds.get(half)
+            rows[-1]["equal seeds"] |= shared["equal seeds"]
     return pd.DataFrame(rows)
 
 
 def whose(table: pd.DataFrame, image: str) -> list[str]:
-    """Is a fused row as near to its first half as another seed? A sentence for each row of ``hits_beside_halves``.
+    """Does a fused row hit its first half's users? A sentence for each row of ``hits_beside_halves``.
 
-    Rows whose first half has one seed have none.
+    Rows whose first half has one seed, or whose only trials have their halves' codes, have none.
 
     Args:
         image: what the picture's own row is called.
 
-    >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85}
-    >>> for two in (0.85, 0.95): print(*whose(pd.DataFrame([row | {"two seeds of the image": two}]), "picture"))
-    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.85: as near as another seed.
-    A shares 0.83 [0.80, 0.85] of its hits with picture alone, whose two seeds share 0.95: its hits are others.
+    >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85, "text": 0.7}
+    >>> row |= {"equal seeds": False, "two seeds of the image": 0.9}
+    >>> (line,) = whose(pd.DataFrame([row]), "picture")
+    >>> for said in line.split(": "): print(said)
+    Of the users that A or picture alone hits, both hit 0.83 [0.80, 0.85], of two seeds of picture 0.90
+    fewer. A and its other half share 0.70.
     """
     lines = []
     for _, row in table.iterrows():
-        side = "image" if row["first"] == image else "text"
-        two, high = row[f"two seeds of the {side}"], row[f"{side} high"]
-        if two is not None and not np.isnan(two):
-            said = "as near as another seed" if high >= two else "its hits are others"
+        side, other = ("image", "text") if row["first"] == image else ("text", "image")
+        two, low, high = row[f"two seeds of the {side}"], row[f"{side} low"], row[f"{side} high"]
+        if two is not None and not np.isnan(two) and not row["equal seeds"]:
+            said = "fewer" if high < two else "more" if low > two else "not told apart"
             lines.append(
-                f"{row['fused']} shares {row[side]:.2f} [{row[f'{side} low']:.2f}, {high:.2f}] of its hits with "
-                f"{row['first']} alone, whose two seeds share {two:.2f}: {said}."
+                f"Of the users that {row['fused']} or {row['first']} alone hits, both hit {row[side]:.2f} [{low:.2f}, "
+                f"{high:.2f}], of two seeds of {row['first']} {two:.2f}: {said}. {row['fused']} and its other half "
+                f"share {row[other]:.2f}."
             )
     return lines

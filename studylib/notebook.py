@@ -155,6 +155,8 @@ class Parameters(Settings):
             windows = generator.get("training", BUDGETS[self.budget].training) == "windows"
             if windows and generator["positions"] == "two-part-past":  # windows are read with what is ahead
                 generator["positions"] = "two-part"
+            if windows and "both-sides" in choice.names:
+                raise StudyError("mscgrec: with sliding windows both-sides is the full row itself; leave it out")
         tokenizer = {"codes": self.codes} | self.tokenizer | choice.tokenizer
         if "collaborative" in features.split("+") or tokenizer.get("name") == "letter":
             more["collaborative"] = {"name": "sasrec", **self.baselines.get("sasrec", {})}  # the same as the baseline
@@ -204,7 +206,7 @@ class Parameters(Settings):
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
     def as_in_004(self) -> "Parameters":
-        """One way of early fusion (MGR-EF), and of late the first (MGR-LF) and the last (MGR-LF++)."""
+        """One way of early fusion, and of late the first and the last: of gate, A, C these are 004's rows."""
         late = dict.fromkeys((*self.late[:1], *self.late[-1:]))
         return self.model_copy(update={"early": self.early[:1], "late": tuple(late)})
 
@@ -376,10 +378,10 @@ def parameters(namespace: dict) -> Parameters:
         for name, value in namespace.items()
         if not name.startswith("_") and isinstance(value, plain) and name not in ("In", "Out")
     }
-    if "_parameters_checked" in namespace:  # run again by hand: other cells have made names of their own by now
-        given = {name: value for name, value in given.items() if name in Parameters.model_fields}
+    if known := namespace.get("_parameters_checked"):  # run again by hand: other cells have made names of their own
+        given = {name: value for name, value in given.items() if name in known}
     found = check(given, "the parameters cell")
-    namespace["_parameters_checked"] = True
+    namespace["_parameters_checked"] = frozenset(given)
     return found
 
 

@@ -154,8 +154,8 @@ def validation(group: Sequence[dict]) -> float:
 def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@10") -> pd.DataFrame:
     """One row a group: the metric with every item allowed, by another of ``RULES``, and the change.
 
-    ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows. For "one drawn", which
-    002 shows, groups whose items share no ID are left out: the rule changes nothing there.
+    ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows. Groups without ranks of
+    "one drawn", which 002 shows, are left out there: their items share no ID, or they are fused late.
     """
     if rule == "one drawn":
         groups = {name: group for name, group in groups.items() if all(RULES[rule] in record for record in group)}

@@ -124,8 +124,8 @@ def fit(
     Args:
         objective: the mean loss over a batch's targets.
         optimiser: of the model's parameters; its rate follows ``learning_rate``.
-        validate: Recall@10 on the validation split; nothing but the choice of the epoch, and of the last one, hangs
-            on it, and never on the loss.
+        validate: Recall@10 on the validation split. It, never the loss, chooses the epoch and ends the training early;
+            nothing else hangs on it.
         checkpoint: where the state is kept after every epoch; a training that was killed goes on from there and ends
             with the same weights, because every epoch draws from its own seed.
         team: the processes that share this training; every one of them calls this function alike.

@@ -23,6 +23,8 @@ def record(features, ranks, validation=0.0, seed=0, **more) -> dict:
 
 
 HIT, MISS = 0, None
+(TRIALS,) = notebook.check({"late": ["A"], "texts": ["minilm"]}, "test").fused("late").values()
+LATE = {"A": TRIALS}
 
 
 @pytest.fixture
@@ -113,8 +115,32 @@ def test_a_control_takes_the_pictures_place_alone():
     assert trial.features == "minilm+shuffled:efficientnet-lite0"
 
 
+def test_a_row_is_searched_freely_as_it_was_trained():
+    parameters = notebook.check({"texts": ["minilm"], "freely": ["C"], "late": ["A"]}, "test")
+    (label, (trial, *_)), *others = parameters.free().items()
+    assert not others
+    assert label == "MiniLM-L6 + image, C delimited and aligned, free search"
+    ((along, *_),) = parameters.model_copy(update={"late": ("C",)}).fused("late").values()
+    assert trial.generator.search == "free"
+    assert trial.generator.model_copy(update={"search": "tree"}) == along.generator
+
+
+def test_a_half_in_its_own_codes_says_nothing_of_users(groups):
+    table = fused.hits_beside_halves({**groups, "A": [record("efficientnet-lite0+minilm", [HIT] * 4)]}, LATE, PICTURE)
+    assert table["equal seeds"].tolist() == [True]
+    assert fused.whose(table.assign(**{"two seeds of the image": 0.5}), PICTURE) == []
+
+
 def test_004s_rows_and_steps():
     parameters = notebook.check({"early": ["mean", "gate"], "late": ["A", "delimited", "B", "C"]}, "test")
+    assert parameters.names_of_004() == {
+        "MiniLM-L6 + image, gate": "MGR-EF",
+        "MiniLM-L6 + image, A concatenated": "MGR-LF",
+        "MiniLM-L6 + image, C delimited and aligned": "MGR-LF++",
+    }
+    assert parameters.gate_and_mean() == {
+        f"{text} + image, gate": f"{text} + image, mean" for text in ("MiniLM-L6", "PP-OCRv6")
+    }
     assert (parameters.as_in_004().early, parameters.as_in_004().late) == (("mean",), ("A", "C"))
     assert list(parameters.steps()) == ["A concatenated", "delimited only", "C delimited and aligned"]
     assert list(parameters.beside_mean()) == [

@@ -247,6 +247,21 @@ def test_a_notebook_without_rows_is_skipped_and_named(folders, capsys):
     assert [file.name for file in (folders / "lab").iterdir()] == ["other.ipynb"]
 
 
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_no_cell_gives_a_parameters_name_to_something_else(file):
+    """The set-up cell, run again by hand, would take it for the parameter."""
+
+    def names(cell) -> set[str]:
+        found = (node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name))
+        return {node.id for node in found if isinstance(node.ctx, ast.Store)}
+
+    code = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+    given = set().union(*(names(cell) for cell in code if "parameters" in cell.metadata.get("tags", [])))
+    for cell in code:
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert not names(cell) & given - {"data"}, cell.source
+
+
 @pytest.mark.parametrize(("name", "empty"), [("instruments", []), ("arts", [])])
 def test_what_reads_embeddings_is_skipped_where_ids_are_published(name, empty):
     """03, 05, 06, 09, 10, and what has an empty list (``empty``); the others would start from their finished trials."""

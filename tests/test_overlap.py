@@ -9,12 +9,15 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from studylib.analysis.overlap import (
+    agreement,
     ami,
     ami_interval,
     closer,
     code_overlap,
     identical_hits,
+    leads,
     nmi,
+    of_all_rows,
     overlap_of_seeds,
     prefixes,
 )
@@ -203,10 +206,31 @@ def test_no_fused_id_meets_a_half_of_its_own_seed():
     found = closer(fused, fused, others, resamples=5)
     assert found["seeds"] == 3
     assert abs(found["with first"]) < 0.05
-    assert closer(fused, fused, others[:1], resamples=5)["seeds"] == 2, "the first alone has no other seed to meet"
+    assert closer(fused, fused, others[:1], resamples=5)["seeds"] == 1, "the first alone has no other seed to meet"
     alone = closer(fused[:1], fused, others[:1])
     assert alone["seeds"] == 0
     assert np.isnan(alone["difference"])
+
+
+def test_seeds_of_the_shorter_side_count_once():
+    rng = np.random.default_rng(6)
+    fused, first, second = ([rng.integers(0, 8, (200, 1)) for _ in range(seeds)] for seeds in (5, 5, 2))
+    assert closer(fused, first, second, resamples=5)["seeds"] == 2
+    one = closer(fused, first, second[:1], resamples=5)
+    assert one["seeds"] == 1
+    assert np.isnan(one["by_seeds"])
+
+
+def test_a_lead_stands_beside_the_plain_ones():
+    rng = np.random.default_rng(7)
+    codes = {name: [rng.integers(0, 8, (200, 1)) for _ in range(2)] for name in ("gate", "mean", "text", "image")}
+    rows = leads({name: ("text", "image") for name in ("gate", "mean")}, codes, {"gate": "mean"}).set_index("fused")
+    assert list(rows.index) == ["gate", "gate, less mean", "mean"]
+    assert rows.loc["gate, less mean", "difference"] == pytest.approx(
+        rows.loc["gate", "difference"] - rows.loc["mean", "difference"]
+    )
+    with pytest.raises(StudyError, match="no text beside image"):
+        agreement(of_all_rows({"gate": codes["gate"], "text": codes["text"]}), ["text", "image"])
 
 
 def test_other_items_are_refused():

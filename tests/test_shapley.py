@@ -116,6 +116,24 @@ def test_what_was_recovered_names_the_intervals_that_miss():
     assert silent == "x: nothing follows from the image; its interval holds 0."
 
 
+def test_a_value_of_one_seed_says_so():
+    rows = shapley.table(game(GLOVES, users=5))
+    assert all(
+        line.endswith("over users alone (one seed) 0 is not in its interval.") for line in shapley.findings(rows)
+    )
+    two = {players: np.stack([payout, payout]) for players, payout in game(GLOVES, users=5).items()}
+    assert "over users and seeds 0 is not in" in shapley.findings(shapley.table(two))[0]
+
+
+def test_a_value_is_off_by_what_it_misses_of_the_ideal_readers(monkeypatch):
+    knobs = Knobs(crossed=4, items=64, users=50, text=0.8, image=0, collaborative=0)
+    ideal = shapley.ideal_payouts(knobs, PLAYERS)
+    short = {players: payout - 0.25 * ("t" in players) for players, payout in ideal.items()}
+    rows = shapley.beside_ideal({players: np.stack([payout] * 2) for players, payout in short.items()}, knobs, PLAYERS)
+    assert rows["off"].tolist() == pytest.approx([-0.25, 0, 0])
+    assert rows["off low"].tolist() == pytest.approx([-0.25, 0, 0])
+
+
 def test_equal_ideals_have_no_order():
     rows = pd.DataFrame(
         {"modality": ["text", "image", "hidden"], "knob": [0.5, 0.0, 0.0], "value": [0.2, -0.001, 0.002],

@@ -86,7 +86,5 @@ def findings(table: pd.DataFrame, first: str) -> list[str]:
             f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {first}'s Recall@10 less that of "
             f"{row['against']}, p {row['p holm']:.4f}{alone}."
         )
-    return [
-        *lines,
-        f"Of {len(table)} such parts {len(lines)} {'is' if len(lines) == 1 else 'are'} told apart from none.",
-    ]
+    told = f"{len(lines)} {'is' if len(lines) == 1 else 'are'}"
+    return [*lines, f"Of {len(table)} parts of differences, by occurrence of the target, {told} told apart from none."]

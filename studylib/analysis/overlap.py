@@ -133,13 +133,14 @@ def _meetings(first: Sequence, *others: Sequence) -> list[tuple]:
 
     Tokenizers of one seed make the same draws, and codes agree by that (on Scientific the third codes of MiniLM with
     those of the pictures by 0.16, in place of 0.01 with two seeds). A seed that one side has alone meets none there.
+    There are as many meetings as the shortest side has seeds: more would count its seeds twice.
     """
     found = []
     for number, ids in enumerate(first):
         places = [(number + 1) % len(side) for side in others]
         if number not in places:
             found.append((ids, *(side[place] for side, place in zip(others, places, strict=True))))
-    return found
+    return found[: min(map(len, (first, *others)))]
 
 
 def _different(kind: Sequence[Codes]) -> list[np.ndarray]:
@@ -335,7 +336,10 @@ def agreement(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
     first = table[table["prefix"] == 1].set_index(["first", "second"])
     lines = []
     for one, other in combinations(names, 2):
-        row = first.loc[(one, other) if (one, other) in first.index else (other, one)]
+        pair = (one, other) if (one, other) in first.index else (other, one)
+        if pair not in first.index:
+            raise StudyError(f"code_overlap has no {one} beside {other}; run the notebook with train: true")
+        row = first.loc[pair]
         alone = [
             f"of {name} {first.loc[(name, name), 'ami']:.3f}" for name in (one, other) if (name, name) in first.index
         ]

@@ -127,10 +127,11 @@ def findings(table: pd.DataFrame) -> list[str]:
     """What ``table`` says of each modality; the interval over users and seeds decides whether it was seen to matter."""
     lines = []
     for _, row in table.iterrows():
-        seen = "" if row["both low"] > 0 or row["both high"] < 0 else "; over users and seeds its interval holds 0"
+        over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
+        seen = "is not" if row["both low"] > 0 or row["both high"] < 0 else "is"
         share = f", {row['share']:.0%} of the gain" if row["share"] == row["share"] else ""
         value = f"{row['value']:+.4f} Recall@10 [{row['low']:+.4f}, {row['high']:+.4f}] over users"
-        lines.append(f"{row['modality']}: {value}{share}{seen}.")
+        lines.append(f"{row['modality']}: {value}{share}; over {over} 0 {seen} in its interval.")
     return lines
 
 
@@ -165,9 +166,9 @@ def _same_order(values: np.ndarray, ideal: np.ndarray) -> bool:
 def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
     """One row a modality: value, its 95 % bootstrap interval over users, and its share of what all modalities add.
 
-    ``both low`` and ``both high``: the interval over users and seeds (of one seed: over users), as is that of ``lead``,
-    the value less that of the best of the others. NaN shares where all of them add nothing to speak of: the interval of
-    the sum reaches down to 0.
+    ``both low`` and ``both high``: the interval over users and seeds (of one seed over users, and ``by_seeds``, the
+    standard error by seeds, is NaN), as is that of ``lead``, the value less that of the best of the others. NaN shares
+    where all of them add nothing to speak of: the interval of the sum reaches down to 0.
 
     The values add up to the payout of all modalities minus that of none, which is checked.
     """
@@ -182,7 +183,7 @@ def table(payouts: Payouts, seed: int = 0) -> pd.DataFrame:
         share = value.mean() / total if seen else np.nan
         row = {"modality": player, "value": value.mean(), "low": low, "high": high, "share": share}
         both = compare(value, np.zeros_like(value), seed)
-        row |= {"both low": both.low, "both high": both.high}
+        row |= {"both low": both.low, "both high": both.high, "by_seeds": both.by_seeds}
         lead = value - max((other for name, other in values.items() if name != player), key=np.mean, default=0)
         found = compare(lead, np.zeros_like(lead), seed)
         rows.append(row | {"lead": lead.mean(), "lead low": found.low, "lead high": found.high})
