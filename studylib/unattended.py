@@ -111,7 +111,7 @@ def ready(notebook: Path, given: dict) -> dict:
     parameters_checked, takes = check(given, "parameters"), taken(notebook)
     for table in NEEDS.findall(_code(notebook)):
         parameters_checked.need(table)
-    if "also" in takes:
+    if "lines" in takes:  # 09, which measures embeddings
         parameters_checked.spaces()
     if parameters_checked.train:
         for name in _encoders_named(parameters_checked, takes):
@@ -141,7 +141,7 @@ def ready(notebook: Path, given: dict) -> dict:
 def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:
     """The encoders among a notebook's rows, whose names are looked up before a kernel starts."""
     names = [getattr(parameters, row) for row in ("reference", "image", "encoder") if row in takes]
-    for row in ("features", "texts", "also", "encoders", "resized", "readers", "modalities"):
+    for row in ("features", "texts", "also", "stand_ins", "controls", "encoders", "resized", "readers", "modalities"):
         names += getattr(parameters, row) if row in takes else ()
     names = [name.removeprefix("shuffled:") for name in names]
     return [name for name in names if trials.is_encoder(name)]
