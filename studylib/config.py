@@ -134,6 +134,15 @@ class PopularitySettings(Settings):
     name: Literal["popularity"] = "popularity"
 
 
+def planned_epochs(epochs: int, targets: int, of_an_epoch: int) -> int:
+    """``epochs``, or as many of ``of_an_epoch`` targets each as ``targets`` allow, at least one.
+
+    >>> planned_epochs(40, 1_700_000, 169_780)
+    10
+    """
+    return max(1, min(epochs, targets // of_an_epoch))
+
+
 class NextItemSettings(Settings):
     """What SASRec and GRU4Rec share; see studylib/next_item.py.
 

@@ -112,10 +112,9 @@ def beam_search(
         )
         candidate = scores[..., None] + gained
         if level == last:
-            without_seen = None if seen is None else _finish(tree, child, candidate, beams, seen)
-            found = _finish(tree, child, candidate, beams, None)
+            without_seen = None if seen is None else _finish(tree, child, candidate, beams, seen)[0]
+            found, best = _finish(tree, child, candidate, beams, None)
             if written is not None:
-                best = _top(candidate, beams)[1]
                 found = replace(found, codes=_longer(written, code, best, candidate.shape[-1]))
             return found, without_seen
         scores, best = _top(candidate, beams)
@@ -187,10 +186,13 @@ def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Ten
 def rank_leaves(tree: TensorTree, scores: Float[Tensor, "users leaf"], seen: Tensor | None) -> Found:
     """All leaves by score, those of which every item was seen left out."""
     leaf = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), 1, -1)
-    return _finish(tree, leaf, scores[:, None], scores.shape[1], seen)
+    return _finish(tree, leaf, scores[:, None], scores.shape[1], seen)[0]
 
 
-def _finish(tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen: Tensor | None) -> Found:
+def _finish(
+    tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen: Tensor | None
+) -> tuple[Found, Int[Tensor, "users kept"]]:
+    """The best leaves, and their places over a user's beams and children."""
     sizes = tree.group_sizes[leaf.clamp(min=0)]
     if seen is not None:
         seen_leaves = torch.where(seen >= 0, tree.leaf_of[seen.clamp(min=0)], -1)
@@ -199,7 +201,7 @@ def _finish(tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen:
         candidate = candidate.masked_fill(sizes == 0, NEVER)
     scores, best = _top(candidate, beams)
     leaves = torch.where(scores > NEVER, leaf.flatten(1).gather(1, best), -1)
-    return Found(leaves, scores, torch.where(leaves >= 0, sizes.flatten(1).gather(1, best), 0))
+    return Found(leaves, scores, torch.where(leaves >= 0, sizes.flatten(1).gather(1, best), 0)), best
 
 
 @torch.inference_mode()

@@ -67,29 +67,23 @@ class Searcher:
     def answers(self, split: Split) -> tuple[Ranks, Ranks, list[Ranks], PickedRanks]:
         """``ranks``; by modality of a late-fused ID those if its codes alone had to be right; those of drawn items.
 
-        Of a modality, the place is that of the best leaf with the target's codes of it (004, Table 3). Free search may
+        Of a modality, the place is that of the best beam with the target's codes of it (004, Table 3). Free search may
         write codes of one modality that are not those of the other's item: there the place is among all that is
         written, and below the modalities stand the ranks of the whole ID among the same.
         """
-        parts = [] if self.ids.target else [part_numbers(self.ids, part) for part in self.ids.parts]
-        levels = [list(part) for part in self.ids.parts] + [list(range(self.ids.levels))]
+        parts = [] if self.ids.target else [list(part) for part in self.ids.parts]
         if parts and self.search == "free":
-            parts.append(None)
+            parts.append(list(range(self.ids.levels)))
         shape = (2 + len(parts), len(split))
         first, group = np.full(shape, MISSED, dtype=np.uint16), np.ones(shape, dtype=np.uint16)
         place = np.full(len(split), MISSED, dtype=np.uint16)
-        tree = self.ids.written.tree
-        target_leaf = tree.leaf_of[split.targets]
-        every_leaf = np.arange(len(tree.group_sizes))
+        tree, targets = self.ids.written.tree, self.ids.codes[split.targets]
+        target_leaf, of_leaf = tree.leaf_of[split.targets], self.ids.codes[tree.items[tree.group_first[:-1]]]
         for users, every, unseen in self.leaves(split.histories, split.users):
-            wanted = target_leaf[users]
-            place[users], first[0, users], group[0, users] = _places(every, every_leaf, wanted)
-            _, first[1, users], group[1, users] = _places(unseen, every_leaf, wanted)
-            for row, part in enumerate(parts, 2):  # all items of a leaf have the same codes: no group, a sure place
-                if self.search == "free":
-                    first[row, users] = _written(every, self.ids.codes[split.targets[users]], levels[row - 2])
-                else:
-                    _, first[row, users], _ = _places(every, part, wanted)
+            place[users], first[0, users], group[0, users] = _places(every, target_leaf[users])
+            _, first[1, users], group[1, users] = _places(unseen, target_leaf[users])
+            for row, levels in enumerate(parts, 2):  # all items of a leaf have the same codes: no group, a sure place
+                first[row, users] = _place_of_codes(every, of_leaf, targets[users], levels)
         # A target that the user had before can never be recommended once seen items are left out.
         repeated = [target in history for history, target in zip(split.histories, split.targets, strict=True)]
         first[1, repeated] = MISSED
@@ -115,13 +109,13 @@ class Searcher:
         return ranked[:count]
 
 
-def _places(found: Found, number_of: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each user's leaf ``wanted`` was found, or the first leaf of the same number; how many items it has.
+def _places(found: Found, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each user's leaf ``wanted`` was found; how many items it has.
 
     The place is told in leaves and in items ahead of it; what was not found has MISSED twice, and 1.
     """
     leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
-    right = (leaves >= 0) & (number_of[leaves] == number_of[wanted][:, None])
+    right = leaves == wanted[:, None]
     slot = np.arange(len(wanted)), right.argmax(1)
     nothing = np.cumsum(leaves < 0, axis=1)  # free search drops what is no item's ID
     leaves_ahead, items_ahead = slot[1] - nothing[slot], (np.cumsum(sizes, axis=1) - sizes)[slot]
@@ -133,16 +127,19 @@ def _places(found: Found, number_of: np.ndarray, wanted: np.ndarray) -> tuple[np
     )
 
 
-def _written(found: Found, wanted: np.ndarray, levels: list[int]) -> np.ndarray:
-    """Where among all that free search wrote the codes of ``wanted`` stand first at some levels; MISSED if nowhere."""
-    right = (found.codes.cpu().numpy()[..., levels] == wanted[:, None, levels]).all(-1)
-    return np.where(right.any(1), right.argmax(1), MISSED)
+def _place_of_codes(found: Found, of_leaf: np.ndarray, wanted: np.ndarray, levels: list[int]) -> np.ndarray:
+    """Items, or of free search written IDs, ahead of the first with each user's codes ``wanted`` at ``levels``.
 
-
-def part_numbers(ids: SemanticIds, levels: tuple[int, ...]) -> np.ndarray:
-    """For every leaf of the prefix tree, a number that leaves with the same codes at ``levels`` share."""
-    leaves = ids.codes[ids.tree.items[ids.tree.group_first[:-1]]]
-    return np.unique(leaves[:, list(levels)], axis=0, return_inverse=True)[1].ravel()
+    Args:
+        of_leaf: the codes of every leaf, [leaf, level].
+    """
+    leaves, sizes = found.leaves.cpu().numpy(), found.sizes.cpu().numpy()
+    written, there = of_leaf[leaves], leaves >= 0
+    if found.codes is not None:  # also what is no item's ID
+        written, there, sizes = found.codes.cpu().numpy(), np.isfinite(found.scores.cpu().numpy()), np.ones_like(sizes)
+    right = there & (written[..., levels] == wanted[:, None, levels]).all(-1)
+    ahead = (np.cumsum(sizes, axis=1) - sizes)[np.arange(len(wanted)), right.argmax(1)]
+    return np.where(right.any(1), np.minimum(ahead, int(MISSED) - 1), MISSED)
 
 
 def padded(histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,8 +1,6 @@
-"""Parameters of the notebooks, checked, and the trials that they ask for.
+"""From the parameters of a notebook to the trials that they ask for.
 
-Papermill takes a misspelt parameter silently and passes YAML's ``1e-3`` as text. So every notebook's parameters are
-fields of one model, ``Parameters``; a notebook's first code after its parameters cell checks them, and unattended.py
-checks them before a kernel starts. A name that another notebook uses is allowed: one file of parameters serves all.
+A notebook's first code after its parameters cell checks them, and unattended.py checks them before a kernel starts.
 """
 
 from collections.abc import Sequence
@@ -10,126 +8,18 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
-
 from studylib import papers, tables, trials
-from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, is_choice, references
+from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, references
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
-from studylib.data.planted import knobs_of
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import read_yaml, shown
-from studylib.methods import METHODS, method
-from studylib.settings import Settings, checked
+from studylib.methods import method
+from studylib.parameters import Fields
+from studylib.settings import checked
 
 
-class Parameters(Settings):
-    """All parameters that any notebook takes."""
-
-    data: str = "planted"
-    datasets: tuple[str, ...] = ()
-    features: tuple[str, ...] = ("minilm", "ppocr-v6")
-    reference: str = "minilm"
-    codes: int = Field(256, ge=2)
-    tokenizer: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    seeds: int = Field(3, ge=1, le=100)
-    fewer_seeds: dict[str, int] = Field(default_factory=dict)
-    budget: str = "cpu"
-    generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    baselines: dict[str, dict[str, str | int | float | bool]] = Field(
-        default_factory=lambda: {"item-knn": {}, "sasrec": {}, "gru4rec": {}, "popularity": {}}
-    )
-    tokenizers: tuple[str, ...] = ("residual-kmeans",)
-    encoders: tuple[str, ...] = ("minilm",)
-    shapes: tuple[str, ...] = ("3x256",)
-    collisions: tuple[str, ...] = ("dedup",)
-    generators: tuple[str, ...] = ("base",)
-    texts: tuple[str, ...] = ("minilm", "ppocr-v6")
-    image: str = "efficientnet-lite0"
-    stand_ins: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    early: tuple[str, ...] = ("gate",)
-    late: tuple[str, ...] = ("A",)
-    freely: tuple[str, ...] = ()
-    fused_shapes: tuple[str, ...] = ()
-    resized: tuple[str, ...] = ("ppocr-v6", "pixels")
-    pages: tuple[str, ...] = ("1024", "256")
-    readers: tuple[str, ...] = ("ppocr-v6", "pixels")
-    encoder: str = "ppocr-v6"
-    item: int = Field(0, ge=0)
-    user: int = Field(0, ge=0)
-    modalities: tuple[str, ...] = ("minilm", "efficientnet-lite0", "collaborative")
-    target: str = "collaborative"
-    mscgrec: tuple[str, ...] = Field(("full", "t5-positions", "unconstrained", "masked"), min_length=1)
-    stacked_generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    knobs: tuple[str, ...] = ()
-    rivals: tuple[str, ...] = ("letter", "cost")
-    ledger: str = "claims"
-    lines: int = Field(60, ge=0, le=10_000)
-    alignment: dict[str, int | float] = Field(default_factory=dict)
-    jobs: int = Field(0, ge=0)
-    engine: str = ""
-    train: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _its_own_data(cls, given: dict) -> dict:
-        """Without ``datasets`` a notebook of several looks at ``data`` alone."""
-        return given if given.get("datasets") else given | {"datasets": (given.get("data", "planted"),)}
-
-    @field_validator("budget")
-    @classmethod
-    def _budget(cls, value: str) -> str:
-        if value not in BUDGETS:
-            raise ValueError(f"must be one of {', '.join(BUDGETS)}")
-        return value
-
-    @field_validator("knobs")
-    @classmethod
-    def _knobs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not knobs_of(name).crossed:  # the ideal reader of 08 is known for these alone
-                raise ValueError(f"{name}: groups that do not cross; add crossed=4,items=64 to the knobs")
-        return value
-
-    @field_validator("stacked_generator")
-    @classmethod
-    def _not_the_rows_own(cls, value: dict) -> dict:
-        if own := {"softmax", "positions", "masking"} & set(value):
-            raise ValueError(f"{', '.join(sorted(own))}: in this the rows of mscgrec differ; choose among them there")
-        return value
-
-    @field_validator("fused_shapes")
-    @classmethod
-    def _shapes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        choices("shapes", value)
-        return value
-
-    @field_validator("rivals")
-    @classmethod
-    def _rivals(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        choices("tokenizers", value)
-        return value
-
-    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "freely", "pages", "mscgrec")
-    @classmethod
-    def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        choices("late" if info.field_name == "freely" else info.field_name, value)
-        return value
-
-    @model_validator(mode="after")
-    def _rows(self):
-        for name, rows in self:
-            if isinstance(rows, tuple) and len(set(rows)) < len(rows):
-                raise ValueError(f"{name} must differ from each other")
-        rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
-        for row, seeds in self.fewer_seeds.items():
-            # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and row.removeprefix("shuffled:") not in METHODS and not is_choice(row):
-                raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
-            if seeds < 1:
-                raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
-        return self
+class Parameters(Fields):
+    """The parameters of a notebook, and the trials that they ask for."""
 
     def trials(self) -> list[Trial]:
         """One trial per kind of features and seed, then the baselines.

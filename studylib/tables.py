@@ -10,7 +10,7 @@ import pandas as pd
 
 from studylib import paths
 from studylib.analysis.significance import compare, holm, relative
-from studylib.config import BUDGETS
+from studylib.config import BUDGETS, planned_epochs
 from studylib.errors import StudyError
 from studylib.files import write_bytes, write_json
 from studylib.methods import Method, method
@@ -202,7 +202,7 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
         if not all(map(validated, epochs)):
             continue
         columns = {
-            "at most": [planned_epochs(group[0])],
+            "at most": [epochs_planned(group[0])],
             "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs],
         }
         columns["best"] = [best_epoch(of_seed)["epoch"] for of_seed in epochs]
@@ -210,12 +210,12 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def planned_epochs(record: dict) -> int:
-    """Epochs that a trial was to have: ``epochs``, or as many as ``targets`` allow (``training.planned_epochs``)."""
+def epochs_planned(record: dict) -> int:
+    """Epochs that a trial was to have."""
     data, settings = record["data"], record["trial"]["generator"]
     every = data["interactions"] - 3 * data["users"]  # no target: a user's first item, the last two are held out
     of_an_epoch = {"none": data["users"], "both-ways": 2 * every}.get(settings.get("augmentation"), every)
-    return max(1, min(settings["epochs"], settings["targets"] // of_an_epoch))
+    return planned_epochs(settings["epochs"], settings["targets"], of_an_epoch)
 
 
 def changes(

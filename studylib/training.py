@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from studylib import checkpoints
 from studylib.accelerate import Arithmetic, Team, compiled
-from studylib.config import NextItemSettings, TigerSettings
+from studylib.config import NextItemSettings, TigerSettings, planned_epochs
 from studylib.decoding import TensorTree
 from studylib.errors import StudyError
 from studylib.examples import Batch, batches, collate, pieces_of
@@ -145,7 +145,7 @@ def fit(
     where = next(model.parameters()).device
     targets = sum(piece.targets for piece in pieces)
     steps_per_epoch = sum(1 for _ in batches(pieces, settings.targets_per_step, np.random.default_rng(0)))
-    epochs = planned_epochs(settings, targets)
+    epochs = planned_epochs(settings.epochs, settings.targets, targets)
     best = {name: value.clone() for name, value in model.state_dict().items()}
     history, spent = checkpoints.restore(checkpoint, model, optimiser, best, arithmetic.scaler)
     while not finished(history, epochs, settings.patience):
@@ -196,11 +196,6 @@ def learning_rate(settings: TigerSettings | NextItemSettings, step: int, steps: 
     if step < warm:
         return settings.lr * (step + 1) / warm
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def planned_epochs(settings: TigerSettings | NextItemSettings, targets: int) -> int:
-    """``epochs``, or as many of ``targets`` each as the settings' ``targets`` allow, at least one."""
-    return max(1, min(settings.epochs, settings.targets // targets))
 
 
 def finished(history: list[dict], epochs: int, patience: int) -> bool:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from studylib.analysis.significance import Comparison, compare
 from studylib.metrics import best_epoch
-from studylib.tables import METRICS, paired, per_user, planned_epochs, validation
+from studylib.tables import METRICS, epochs_planned, paired, per_user, validation
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -93,7 +93,7 @@ def findings(
             f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
             f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(metric)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}"
-            f"{_alone(row)}."
+            f"{alone(row['by_seeds'])}."
         )
     content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
     if groups is None or content.empty or baselines.empty:
@@ -121,9 +121,9 @@ def _said(found: Comparison) -> str:
     return "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
 
 
-def _alone(row: pd.Series) -> str:
-    """What is to be said of a test that knows nothing of seeds."""
-    return ", over users alone (one seed each)" if np.isnan(row["by_seeds"]) else ""
+def alone(by_seeds: float) -> str:
+    """What is to be said of a test that knows nothing of seeds: its standard error by them is NaN."""
+    return ", over users alone (one seed each)" if np.isnan(by_seeds) else ""
 
 
 def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
@@ -137,7 +137,7 @@ def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
     kept = contrasts[contrasts["p holm"] < 0.05]
     lines = [
         f"{row['pair']}: {row['difference']:+.4f} {printed(metric)} [{row['low']:+.4f}, {row['high']:+.4f}], "
-        f"p {row['p holm']:.4f}{_alone(row)}."
+        f"p {row['p holm']:.4f}{alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
     return [*lines, f"Of {len(contrasts)} pairs {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart."]
@@ -153,7 +153,8 @@ def changed(changes: pd.DataFrame) -> list[str]:
     """
     kept = changes[changes["p holm"] < 0.05]
     lines = [
-        f"{row['pair']}: {printed(row['metric'])} {row['difference %']:+.1f} %, p {row['p holm']:.4f}{_alone(row)}."
+        f"{row['pair']}: {printed(row['metric'])} {row['difference %']:+.1f} %, p {row['p holm']:.4f}"
+        f"{alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
     return [*lines, f"Of {len(changes)} changes {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart from none."]
@@ -172,7 +173,7 @@ def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> li
         low, high = row["low %"], row["high %"]
         told = "no" if low >= bound or high <= -bound else "yes" if -bound < low and high < bound else "cannot be told"
         interval = f"{row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]"
-        lines.append(f"{row['pair']}: {told}{_alone(row)}; {printed(metric)} {interval}")
+        lines.append(f"{row['pair']}: {told}{alone(row['by_seeds'])}; {printed(metric)} {interval}")
     return lines
 
 
@@ -207,14 +208,39 @@ def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], s
 
 
 def beside_goal(
-    table: pd.DataFrame, names: Sequence[str], goal: tuple[float, float] | None, metric: str = "recall@10"
+    table: pd.DataFrame, names: Sequence[str], goals: dict[str, float], metric: str = "recall@10"
 ) -> pd.DataFrame:
-    """Some rows of ``comparison``, every item allowed and seen items left out; below them the goal, if there is one."""
+    """Some rows of ``comparison``, every item allowed and seen items left out; below them the goals, if there are any.
+
+    Args:
+        goals: by rule (``tables.RULES``), what was to be reached.
+    """
     columns = {metric: "every item", f"{metric} unseen": "seen left out"}
     found = table.set_index("method").loc[[*names], ["seeds", *columns]].rename(columns=columns)
-    if goal:
-        found.loc[GOAL] = [1, *goal]
+    if goals:
+        found.loc[GOAL] = {"seeds": 1} | goals
     return found.astype({"seeds": int}).reset_index()
+
+
+def beside_ablations(table: pd.DataFrame, names: Sequence[str], paper: dict[str, float]) -> pd.DataFrame:
+    """Relative changes of some rows of ``comparison`` against their references, and a paper's against its first row.
+
+    Args:
+        names: of the table's rows, as ``paper`` knows them, in their order; the first is the reference.
+        paper: by row, the paper's values.
+
+    >>> rows = [{"method": "M", "difference": np.nan}, {"method": "M, plain", "against": "M", "difference": -0.01}]
+    >>> table = pd.DataFrame(rows).assign(base=0.1)
+    >>> print(beside_ablations(table, ["full", "plain"], {"full": 0.04, "plain": 0.03}).to_string(index=False))
+      method against   here  paper
+    M, plain       M -10.0% -25.0%
+    """
+    rows = []
+    for name, (_, row) in zip(names[1:], table.iloc[1:].iterrows(), strict=True):
+        theirs = f"{paper[name] / paper[names[0]] - 1:+.1%}" if name in paper else "–"
+        change = f"{row['difference'] / row['base']:+.1%}"
+        rows.append({"method": row["method"], "against": row["against"], "here": change, "paper": theirs})
+    return pd.DataFrame(rows)
 
 
 def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: str = "recall@10") -> list[str]:
@@ -231,7 +257,7 @@ def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: s
         said += ", but its interval holds the goal" if found.low < 0 < found.high else ""
         lines.append(
             f"Goal, {rule}: {name} has {goal + found.difference:.4f} [{goal + found.low:.4f}, {goal + found.high:.4f}]"
-            f"{_alone(pd.Series({'by_seeds': found.by_seeds}))}, the goal is {goal}: {said}."
+            f"{alone(found.by_seeds)}, the goal is {goal}: {said}."
         )
     return lines
 
@@ -248,7 +274,7 @@ def still_rising(groups: dict[str, Sequence[dict]], names: Sequence[str]) -> lis
     rising = [
         name
         for name in names
-        if all(best_epoch(record["epochs"])["epoch"] == planned_epochs(record) for record in groups[name])
+        if all(best_epoch(record["epochs"])["epoch"] == epochs_planned(record) for record in groups[name])
     ]
     said = "Best on validation in the last epoch that they had, so that more training might help"
     return [f"{said}: {'; '.join(rising)}."] if rising else []

@@ -15,9 +15,10 @@ import yaml
 from studylib import paths, plots, tables, wording
 from studylib.analysis.significance import compare
 from studylib.cli import main
-from studylib.config import trial
-from studylib.data import atomic
+from studylib.config import TigerSettings, trial
+from studylib.data import atomic, load
 from studylib.errors import StudyError
+from studylib.examples import pieces_of
 from studylib.methods import method
 from studylib.metrics import PickedRanks, Ranks
 from studylib.trials import run
@@ -277,6 +278,15 @@ def test_how_long_rows_were_trained():
     counted = record("none", 0, [0], "item-knn") | {"epochs": []}
     table = tables.epochs_run({"x": [trained(1, [0.1, 0.3, 0.3]), trained(0, [0.2, 0.1])], "kNN": [counted]})
     assert table.to_dict("records") == [{"method": "x", "at most": "25", "run": "4 / 6", "best": "2 / 4"}]
+
+
+@pytest.mark.parametrize("augmentation", ["every", "both-ways", "none"])
+def test_planned_epochs_are_those_that_the_loop_plans(augmentation):
+    """Counted from a record's statistics, and from the pieces that are trained on."""
+    data, settings = load("planted"), TigerSettings(augmentation=augmentation)
+    of_an_epoch = sum(piece.targets for piece in pieces_of(settings, data.training))
+    generator = {"epochs": 40, "targets": 10 * of_an_epoch + 1, "augmentation": augmentation}
+    assert tables.epochs_planned({"data": data.statistics, "trial": {"generator": generator}}) == 10
 
 
 def test_the_rule_of_one_drawn_item_stands_beside_the_expectation():

@@ -1,6 +1,7 @@
 """Rows of trials: bars and intervals, changes, how training and fitting went."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +31,7 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
             f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=7,
         )  # fmt: skip
-    axis.set_yticks(places, rows["method"])
+    axis.set_yticks(places, ["\n".join(wrap(name, 40)) for name in rows["method"]])
     spread = spread_said(rows[f"{metric} sd"])
     axis.set_xlabel(f"test {printed(metric)} ({spread})")
     axis.grid(axis="y", visible=False)
@@ -64,6 +65,12 @@ def differences(
     places = np.arange(len(rows))[::-1]
     middle, low, high = (100 * (rows[column] / rows["base"]).to_numpy() for column in ("difference", "low", "high"))
     told_apart = (rows["p holm"] < 0.05).to_numpy()
+    theirs = [
+        (100 * changes[name], place - 0.25)  # below ours, which they would hide
+        for name, place in zip([name for name in names if name != names[0]], places, strict=False)
+        for changes in (grid or {}).values()
+        if name in changes
+    ]
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.errorbar(
         middle, places, xerr=[middle - low, high - middle], fmt="none", ecolor="#0072B2", elinewidth=1.6, capsize=3
@@ -73,13 +80,8 @@ def differences(
         (~told_apart, "white", "not told apart"),
     ):
         if chosen.any():
-            axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=f"here, {said}")
-    theirs = [
-        (100 * changes[name], place - 0.25)  # below ours, which they would hide
-        for name, place in zip([name for name in names if name != names[0]], places, strict=False)
-        for changes in (grid or {}).values()
-        if name in changes
-    ]
+            said = f"here, {said}" if theirs else said
+            axis.plot(middle[chosen], places[chosen], "o", color=fill, markeredgecolor="#0072B2", label=said)
     if theirs:
         axis.plot(
             *np.array(theirs).T, "D", color="none", markeredgecolor="#D55E00", markersize=5, label="002, each data set"
