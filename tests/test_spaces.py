@@ -196,6 +196,11 @@ def test_what_is_closer_is_found_and_what_is_not_is_not():
     said = nearer(strangers)
     assert sum("nothing to compare" in line for line in said) >= 2, said
     assert all("near is closer than far" in line for line in nearer(table))
+    twice = {name: np.repeat(rows, 2, axis=0) for name, rows in views.items()}
+    single, kept = (closer(twice, "to", "far", "near", products) for products in (None, np.arange(400) // 2))
+    width = {name: one["high"] - one["low"] for name, one in (("single", single), ("kept", kept))}
+    assert (width["kept"] > 1.1 * width["single"]).all()  # root 2 where no row of a pair is an anchor
+    assert (kept["difference"] == single["difference"]).all()
     same = closer(views, "to", "far", "far, turned")
     assert (same["difference"].abs() < 1e-9).all()
 

@@ -15,7 +15,7 @@ together. So ``spaces.measures`` takes many projections, and the same with one o
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from studylib.errors import StudyError
 
@@ -193,10 +193,17 @@ def relational_rank(x: Space, y: Space, anchors: int = 256, seed: int = 0) -> Fl
     ``seed``, at most half of the items, and not ranked themselves: an item's cosine with itself would give it away.
     """
     x, y = _paired(x, y)
-    order = np.random.default_rng(seed).permutation(len(x))
-    anchors = min(anchors, len(x) // 2)
-    profiles = [space[order[anchors:]] @ space[order[:anchors]].T for space in (x, y)]
+    told, others = anchors_and_others(len(x), anchors, seed)
+    profiles = [space[others] @ space[told].T for space in (x, y)]
     return own_rank(*(profile - profile.mean(0) for profile in profiles))
+
+
+def anchors_and_others(
+    items: int, anchors: int = 256, seed: int = 0
+) -> tuple[Int[np.ndarray, " anchors"], Int[np.ndarray, " others"]]:
+    """The items that ``relational_rank`` is told, and those that it ranks, in its order."""
+    order = np.random.default_rng(seed).permutation(items)
+    return tuple(np.split(order, [min(anchors, items // 2)]))
 
 
 def _paired(x: Space, y: Space, same_width: bool = False) -> tuple[Space, Space]:

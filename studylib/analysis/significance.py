@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 from scipy.optimize import brentq
 
@@ -148,6 +148,20 @@ def bootstrap_interval(
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def per_group(values: Float[np.ndarray, " rows"], groups: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " groups"]:
+    """One value a group, so that rows which hang together are resampled together; their mean is that of ``values``.
+
+    A group counts as much as it has rows: mean + (its sum - its rows x mean) / mean rows of a group, the linear part of
+    the ratio of sums to rows.
+
+    >>> per_group(np.array([1.0, 1, 4]), np.array([7, 7, 2]))
+    array([3.33333333, 0.66666667])
+    """
+    _, group, rows = np.unique(groups, return_inverse=True, return_counts=True)
+    mean = values.mean()
+    return mean + np.bincount(group, values - mean) / rows.mean()
 
 
 def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:

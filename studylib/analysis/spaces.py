@@ -4,10 +4,12 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from threadpoolctl import threadpool_limits
 
 from studylib.analysis.geometry import (
     Space,
+    anchors_and_others,
     centred,
     cka_values,
     dispersion,
@@ -19,7 +21,7 @@ from studylib.analysis.geometry import (
     relational_rank,
     unit,
 )
-from studylib.analysis.significance import bootstrap_interval
+from studylib.analysis.significance import bootstrap_interval, per_group
 from studylib.errors import StudyError
 from studylib.fusion import project
 
@@ -106,24 +108,38 @@ def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
 
 @threadpool_limits.wrap(limits=1)
 def closer(
-    spaces: dict[str, Space], to: str, first: str, second: str, seed: int = 0, k: int = 10, draws: int = DEALT
+    spaces: dict[str, Space],
+    to: str,
+    first: str,
+    second: str,
+    products: Int[np.ndarray, " items"] | None = None,
+    seed: int = 0,
+    k: int = 10,
+    draws: int = DEALT,
 ) -> pd.DataFrame:
     """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
 
+    Args:
+        products: of which product each item is a variant (default: each of its own); variants are drawn together.
+
     Columns: ``measure``; its value for each of the two names; ``difference``, second's minus first's, with its 95 %
-    interval over items (the same items for both), ``low`` and ``high``; ``chance first`` and ``chance second``, the
+    interval over products (the same for both), ``low`` and ``high``; ``chance first`` and ``chance second``, the
     largest value of ``draws`` permutations of the rows. Where neither value is above its chance there is nothing to
     compare, and no interval.
     """
     x, one, other = (unit(spaces[name], name) for name in (to, first, second))
     here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
     dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
+    products = np.arange(len(x)) if products is None else products
+    ranked = products[anchors_and_others(len(x), seed=seed)[1]]
     rows = []
     for measure in here:
+        drawn = products if len(here[measure]) == len(x) else ranked
         values = here[measure].mean(), there[measure].mean()
         chance = [max(draw[measure].mean() for draw in side) for side in dealt]
         related = any(value > level for value, level in zip(values, chance, strict=True))
-        interval = bootstrap_interval(there[measure] - here[measure], seed) if related else (np.nan, np.nan)
+        change = per_group(there[measure] - here[measure], drawn)
+        interval = bootstrap_interval(change, seed) if related else (np.nan, np.nan)
         rows.append((measure, *values, *interval, *chance))
     table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high", "chance first", "chance second"])
     table.insert(3, "difference", table[second] - table[first])

@@ -73,21 +73,13 @@ class Case:
         return np.concatenate([items[self.data.test.targets], sums / lengths[:, None]], axis=1).T.round(12)
 
     @cached_property
-    def product(self) -> Int[np.ndarray, " items"]:
-        """The number of the product that each item is a variant of: its title and description, whatever else it has."""
-        texts = self.data.items or [{}] * self.data.n_items
-        said = [(text.get("title"), text.get("description")) for text in texts]
-        numbers: dict[tuple, int] = {}
-        return np.array([numbers.setdefault(one if any(one) else item, len(numbers)) for item, one in enumerate(said)])
-
-    @cached_property
     def variants(self) -> list[Int[np.ndarray, " variants"]]:
         """The items of each product."""
-        return _apart(self.product)
+        return _apart(self.data.products)
 
     def sharing(self) -> list[Int[np.ndarray, " users"]]:
         """The users of each product that is a target."""
-        return _apart(self.product[self.data.test.targets])
+        return _apart(self.data.products[self.data.test.targets])
 
     def dealt(self, rng: np.random.Generator) -> Int[np.ndarray, " items"]:
         """Whose properties each item gets where products change places: a variant those of a variant, in turn."""
@@ -242,7 +234,7 @@ def quartiles(cases: Sequence[Case]) -> pd.DataFrame:
             "text": one.text.mean(0),
             "ocr": one.ocr.mean(0),
             "gain": one.gain,
-            "target": one.product[one.data.test.targets],
+            "target": one.data.products[one.data.test.targets],
         }
         for (of, kind), values in zip(RELATED, one.related(), strict=True):
             quartile = 1 + np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)

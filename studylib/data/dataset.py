@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from studylib.errors import StudyError
 from studylib.files import check_regular, shown
@@ -146,6 +147,13 @@ class Dataset:
         if self.items is None:
             return self.keys[item] if self.keys else f"item {item}"
         return self.items[item].get("title") or self.text(item)[:80] or f"item {item}"
+
+    @cached_property
+    def products(self) -> Int[np.ndarray, " items"]:
+        """The number of the product that each item is a variant of: its title and description, whatever else it has."""
+        said = [(text.get("title"), text.get("description")) for text in self.items or [{}] * self.n_items]
+        numbers: dict[tuple | int, int] = {}
+        return np.array([numbers.setdefault(one if any(one) else item, len(numbers)) for item, one in enumerate(said)])
 
     @cached_property
     def pictures(self) -> list[Path]:
