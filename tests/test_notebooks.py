@@ -222,6 +222,17 @@ def test_the_template_for_ones_own_data_is_the_papers_size_where_that_is_asked_f
     assert (own.tokenizer.levels, own.tokenizer.codes) == (4, 256)
 
 
+def test_the_template_of_mscgrec_trains_as_001_does():
+    given = notebook.read_parameters(paths.ROOT / "params" / "templates" / "mscgrec.yaml")
+    full, first, *_ = (trials[0] for trials in notebook.check(given, "mscgrec.yaml").stacked().values())
+    told, paper = full.generator, BUDGETS["paper"]
+    assert (told.heads, told.d_head, told.d_ff, told.lr, told.epochs) == (8, 64, 2048, 2e-3, 25)
+    assert (told.targets_per_step, told.history, told.beams, told.softmax) == (2048, 20, 20, "tree")
+    assert told.encoder_layers == paper.encoder_layers
+    assert (full.target, full.tokenizer.codes, full.tokenizer.levels) == ("collaborative", 256, 3)
+    assert (told.positions, first.generator.positions) == ("two-part", "t5")
+
+
 def test_a_data_set_that_is_left_out_need_not_be_there(folders):
     given = {"datasets": ["planted", "nowhere"]}
     assert unattended.ready(NOTEBOOKS[0].with_stem("06b_why_it_helps"), given) == given
