@@ -121,6 +121,23 @@ def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@1
     return axis
 
 
+def changes_by_row(table: pd.DataFrame, title: str) -> Figure:
+    """``changes`` with a panel for each row, which a pair names before its first ": "; all on one scale."""
+    cut = table["pair"].str.split(": ", n=1, expand=True)
+    rows = list(cut[0].unique())
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(6.6, 1.6 + 0.28 * cut[1].nunique()), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, row in zip(axes[0], rows, strict=True):
+        changes(table.assign(pair=cut[1])[cut[0] == row], axis)
+        axis.set_title(row.replace(" + ", "\n+ "), fontsize="small")
+        axis.get_legend().remove()
+    said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
+    figure.suptitle(title)
+    return figure
+
+
 def by_strategy(
     means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float], metric: str = "recall@10"
 ) -> Axes:
