@@ -315,7 +315,7 @@ def saved(name: str, data: str, of: dict[str, Sequence[str]] | None = None) -> p
 
 
 def records_behind(name: str, data: str) -> dict[str, list[dict]]:
-    """The records of the trials that a saved table was made from, by its rows.
+    """The records of the trials that a saved table was made from, by its rows, in the order of their seeds.
 
     Raises:
         StudyError: there is no such table, or one of its trials is lost.
@@ -329,6 +329,7 @@ def records_behind(name: str, data: str) -> dict[str, list[dict]]:
         if None in groups[row]:
             lost = keys[groups[row].index(None)]
             raise StudyError(f"{file}: trial {lost} is not in the store; run the notebook that makes {name} again")
+        groups[row].sort(key=lambda record: record["trial"]["seed"])  # keys have no order; tests pair by seed
     return groups
 
 

@@ -109,9 +109,10 @@ def ready(notebook: Path, given: dict) -> dict:
         NothingToDo: a list of rows is empty that the notebook needs, or what it reads embeddings of has none.
     """
     parameters_checked, takes = check(given, "parameters"), taken(notebook)
-    for table in NEEDS.findall(_code(notebook)):
+    code = _code(notebook)
+    for table in NEEDS.findall(code):
         parameters_checked.need(table)
-    if "lines" in takes:  # 09, which measures embeddings
+    if "parameters.spaces()" in code:
         parameters_checked.spaces()
     if parameters_checked.train:
         for name in _encoders_named(parameters_checked, takes):

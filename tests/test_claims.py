@@ -135,6 +135,13 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
         )
 
 
+def test_what_is_behind_a_table_pairs_by_seed(monkeypatch):
+    """Its list has the keys in alphabetical order, which is no order of seeds."""
+    monkeypatch.setenv("STUDY_RESULTS", str(paths.ROOT / "results"))
+    groups = tables.records_behind("resolution", "planted")
+    assert {tuple(record["trial"]["seed"] for record in group) for group in groups.values()} == {(0, 1), (0,)}
+
+
 @pytest.mark.parametrize("text", ["claims: 3", "claims: [3]", "x: 1", "claims: null"])
 def test_a_file_without_claims_is_named(tmp_path, text):
     (tmp_path / "claims.yaml").write_text(text)

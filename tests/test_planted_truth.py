@@ -6,7 +6,6 @@ that away, and small varied pages take the reading away as well. The last test l
 training in between.
 """
 
-import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -22,7 +21,6 @@ from studylib.data import load
 from studylib.data.planted import Knobs, generate
 from studylib.encoders import embed
 from studylib.render import Page, render
-from studylib.store import Store
 
 
 def saved(table: str, column: str) -> pd.Series:
@@ -38,16 +36,12 @@ def recall() -> pd.Series:
 @pytest.fixture(scope="module")
 def told_apart():
     """Whether the first of two rows finds more than the second, told apart over users and seeds, seed by seed."""
-    file, store = paths.ROOT / "results" / "planted", Store(paths.ROOT / "results" / "trials")
-    keys = {}
-    for table in ("table_4", "resolution"):
-        keys |= json.loads((file / f"{table}.trials.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDY_RESULTS", str(paths.ROOT / "results"))
+        groups = tables.records_behind("table_4", "planted") | tables.records_behind("resolution", "planted")
 
     def asked(more: str, less: str) -> bool:
-        first, second = (
-            sorted(map(store.record, keys[row]), key=lambda record: record["trial"]["seed"]) for row in (more, less)
-        )
-        return compare(*tables.paired(first, second, "recall@10")).low > 0
+        return compare(*tables.paired(groups[more], groups[less], "recall@10")).low > 0
 
     return asked
 

@@ -166,8 +166,7 @@ def find(claim: Claim, data: str) -> Finding:
     for row in (claim.first, claim.second):
         if row not in groups:
             return Finding(claim, data, missing=f"{claim.table} of {data} has no row {row}")
-    rows = (sorted(groups[row], key=lambda record: record["trial"]["seed"]) for row in (claim.first, claim.second))
-    first, second = tables.paired(*rows, METRIC, claim.rule)
+    first, second = tables.paired(groups[claim.first], groups[claim.second], METRIC, claim.rule)
     found, seeds = relative(first, second), min(len(first), len(second))
     return Finding(
         claim, data, found.difference, found.low, found.high, seeds, first.shape[1], found.by_users, found.by_seeds

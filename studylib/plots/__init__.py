@@ -15,7 +15,7 @@ from studylib.plots.analyses import (
 from studylib.plots.common import describe, save_figure, use_style
 from studylib.plots.trials import (
     by_strategy,
-    changes_by_row,
+    changes,
     differences,
     learning_curves,
     methods,
@@ -29,7 +29,7 @@ __all__ = [
     "agreement",
     "attribute_density",
     "by_strategy",
-    "changes_by_row",
+    "changes",
     "claims",
     "describe",
     "differences",

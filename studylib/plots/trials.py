@@ -95,12 +95,30 @@ def differences(
     return axis
 
 
-def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> Axes:
-    """Relative changes in % with their intervals, one line a pair, from ``tables.changes``; the paper's as diamonds."""
+def changes(table: pd.DataFrame, title: str) -> Figure:
+    """Relative changes in % with their intervals, from ``tables.changes``; the paper's as diamonds.
+
+    A panel a row of trials, which a pair names before its first ": "; in it a line for what is compared.
+    """
+    cut = table["pair"].str.split(": ", n=1, expand=True)
+    rows = list(cut[0].unique())
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(6.6, 1.6 + 0.28 * cut[1].nunique()), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, row in zip(axes[0], rows, strict=True):
+        _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
+        axis.set_title(row.replace(" + ", "\n+ "), fontsize="small")
+    said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
+    figure.suptitle(title)
+    return figure
+
+
+def _changes(table: pd.DataFrame, axis: Axes) -> None:
     pairs = list(table["pair"].unique())
     places = np.arange(len(pairs))[::-1]
     axis.axvline(0, color="#333333", linewidth=0.8)
-    for number, metric in enumerate(metrics):
+    for number, metric in enumerate(("recall@10", "ndcg@10")):
         rows = table[table["metric"] == metric].set_index("pair").loc[pairs]
         middle, said = rows["difference %"], printed(metric)
         spread = [middle - rows["low %"], rows["high %"] - middle]
@@ -117,25 +135,6 @@ def changes(table: pd.DataFrame, axis: Axes, metrics: Sequence[str] = ("recall@1
     axis.set_ylim(-0.6, len(pairs) - 0.4)
     axis.set_xlabel("change, %")
     axis.grid(axis="y", visible=False)
-    legend_aside(axis)
-    return axis
-
-
-def changes_by_row(table: pd.DataFrame, title: str) -> Figure:
-    """``changes`` with a panel for each row, which a pair names before its first ": "; all on one scale."""
-    cut = table["pair"].str.split(": ", n=1, expand=True)
-    rows = list(cut[0].unique())
-    figure, axes = plt.subplots(
-        1, len(rows), figsize=(6.6, 1.6 + 0.28 * cut[1].nunique()), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, row in zip(axes[0], rows, strict=True):
-        changes(table.assign(pair=cut[1])[cut[0] == row], axis)
-        axis.set_title(row.replace(" + ", "\n+ "), fontsize="small")
-        axis.get_legend().remove()
-    said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
-    figure.suptitle(title)
-    return figure
 
 
 def by_strategy(
