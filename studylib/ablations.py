@@ -152,7 +152,7 @@ PLANTED = Choice("masked", {"collisions": "none"}, {"softmax": "tree", "masking"
 
 TABLES = {
     "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,
-    "mscgrec": MSCGREC,
+    "fusions": EARLY | LATE, "mscgrec": MSCGREC,
 }  # fmt: skip
 
 

@@ -268,8 +268,10 @@ def _gc(commands) -> None:
                 raise StudyError("gc: there is nobody to ask; look at the list above and give --yes")
             if input(f"remove these {len(garbage)}? [y/N] ").strip().lower() != "y":
                 return
-        upkeep.remove(garbage)
-        print(f"removed {len(garbage)}")
+        left = upkeep.remove(garbage)
+        for found in left:
+            print(f"left: {found.path} (it is in use by now)")
+        print(f"removed {len(garbage) - len(left)}")
 
     parser.set_defaults(do=do)
 

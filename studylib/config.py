@@ -212,7 +212,7 @@ ALIGNMENT: dict[str, dict[str, int | float]] = {
 class Trial(Settings):
     """One training and evaluation, described completely.
 
-    ``budget`` says where the generator's settings started from; what counts is the settings themselves.
+    ``budget`` says where the generator's settings started from, and is a part of the trial's key.
     ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
     for a baseline that reads no content; several, joined by ``+``, are put together as ``fusion`` says: early (mean,
     concatenation, gate; studylib/fusion/early.py), late (late, interleaved, delimited; studylib/fusion/late.py), or
@@ -243,6 +243,12 @@ class Trial(Settings):
     def _fusion(self):
         if len(set(self.modalities)) < len(self.modalities) and (self.late or self.fusion == "stacked"):
             raise ValueError(f"features {self.features!r}: a modality twice; name each once")
+        for name in (name for name in self.modalities if name.startswith("shuffled:")):
+            of = name.removeprefix("shuffled:")
+            if of in ("", "none", "collaborative") or of.startswith(("index:", "shuffled:")):
+                raise ValueError(
+                    f"features {name!r}: only rows of embeddings are shuffled; name an encoder or features:"
+                )
         if self.features != "none" and not isinstance(self.generator, TigerSettings):
             raise ValueError(f"features {self.features!r}: {self.generator.name} reads none; set features to none")
         several, indexed = len(self.modalities) > 1, [name.startswith("index:") for name in self.modalities]

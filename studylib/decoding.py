@@ -90,7 +90,7 @@ def beam_search(
         that one search answers both; prefixes whose items were all seen do use up beams before that level.
     """
     rows, last = len(histories), len(model.target) - 1
-    memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
+    memory = model.read(histories, lengths, users, missing)
     nodes = torch.zeros(rows, 1, dtype=torch.long, device=histories.device)
     scores = torch.zeros(rows, 1, device=histories.device)
     tokens, past, level = torch.full_like(nodes, START), None, 0
@@ -220,7 +220,7 @@ def score_all(
     """
     codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
     tree = TensorTree(ids.tree, histories.device) if model.softmax == "tree" else None
-    memory = model.read(histories, lengths, users, **({"missing": missing} if missing else {}))
+    memory = model.read(histories, lengths, users, missing)
     columns = []
     for part in codes.split(chunk):
         targets = part[None].expand(len(histories), -1, -1)

@@ -247,6 +247,11 @@ class SlurmSettings(Settings):
     interface: str | None = None  # the network interface, where the default is not the cluster's
 
 
+def cores() -> int:
+    """Cores that this process may use; macOS does not say which, so there it is all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
     """The engine of that name; ``jobs`` trials at a time here (0: one per GPU, or else core).
@@ -255,7 +260,7 @@ def open_engine(name: str, jobs: int = 0) -> Iterator[Engine]:
         StudyError: no such engine, its package is not installed, or nobody answers at its address.
     """
     if not name:
-        jobs = jobs or len(gpus().ids) or len(os.sched_getaffinity(0))
+        jobs = jobs or len(gpus().ids) or cores()
         pool = ThreadPoolExecutor(jobs)
         try:
             yield Engine(pool, jobs)

@@ -137,6 +137,33 @@ def read_text(file: Path, cure: str, largest: int) -> str:
     return text
 
 
+class RepeatedKey(ValueError):
+    """JSON that Python reads as what stands last; says what to do about it."""
+
+
+def parse_json(text: str):
+    """JSON whose keys are all different. NaN, which Python takes for JSON, is for whoever reads a field to refuse.
+
+    Raises:
+        RepeatedKey: a key stands twice.
+        ValueError, RecursionError: as json.loads.
+
+    >>> parse_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    studylib.files.RepeatedKey: 'a' stands twice; remove one of the two
+    """
+
+    def unique(pairs):
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+            raise RepeatedKey(f"{shown(twice)} stands twice; remove one of the two")
+        return table
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
 def shown(value) -> str:
     """``repr`` for a message: short, whatever was found in a file.
 

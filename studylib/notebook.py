@@ -11,6 +11,7 @@ from pathlib import Path
 from studylib import papers, tables, trials
 from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, references
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
+from studylib.encoders.registry import encoder
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import read_yaml, shown
 from studylib.methods import method
@@ -217,10 +218,19 @@ class Parameters(Fields):
         return {choice.label: self.content("+".join(self.modalities), choice) for choice in rows}
 
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
-        """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``early`` says."""
+        """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``fusions`` say.
+
+        Raises:
+            StudyError: one of them reads no pages, so that every page would give it the same.
+        """
+        for name in self.resized:
+            of = name.removeprefix("shuffled:")
+            if not trials.is_encoder(of) or of == "random" or encoder(of).reads != "pages":
+                raise StudyError(f"resized: {name} reads no pages; choose one of kind ocr from 'study encoders'")
         rows = {method(name).label: (name, AS_IT_IS) for name in self.resized}
-        for choice in choices("early", self.early[:1]).values():
-            rows[fused_label(method(self.resized[0]).label, choice.label)] = (f"{self.image}+{self.resized[0]}", choice)
+        for choice in choices("fusions", self.fusions).values():
+            label = fused_label(method(self.resized[0]).label, choice.label)
+            rows[label] = (self._together(self.resized[0], choice), choice)
         return {
             label: {
                 page.label: self.content(features, replace(choice, page=page.page, names=choice.names + page.names))
@@ -234,7 +244,9 @@ class Parameters(Fields):
         return [
             trial(data=self.data, generator={"name": name, **settings}, seed=seed)
             for name, settings in self.baselines.items()
-            for seed in range(1 if method("none", name).seedless else self.seeds)
+            for seed in range(
+                1 if method("none", name).seedless else min(self.seeds, self.fewer_seeds.get(name, self.seeds))
+            )
         ]
 
     def run(self) -> list[dict]:

@@ -1,4 +1,7 @@
-"""What the papers report, as read from their tables; a number that is not here is not claimed to be a paper's."""
+"""What the papers report, as read from their tables, and two goals of the study's own, marked so.
+
+A number that is not here is not claimed to be a paper's.
+"""
 
 # 000, Table 1: users, items, interactions, mean sequence length, mean words an item.
 TABLE_1 = {

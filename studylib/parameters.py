@@ -48,6 +48,7 @@ class Fields(Settings):
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
+    fusions: tuple[str, ...] = ("gate",)
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
     encoder: str = "ppocr-v6"
     item: int = Field(0, ge=0)
@@ -93,7 +94,9 @@ class Fields(Settings):
             raise ValueError(f"{', '.join(sorted(own))}: in this the rows of mscgrec differ; choose among them there")
         return value
 
-    @field_validator("tokenizers", "shapes", "collisions", "generators", "early", "late", "pages", "mscgrec", *TABLE_OF)
+    @field_validator(
+        "tokenizers", "shapes", "collisions", "generators", "early", "late", "fusions", "pages", "mscgrec", *TABLE_OF
+    )
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         choices(TABLE_OF.get(info.field_name, info.field_name), value)

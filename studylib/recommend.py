@@ -156,9 +156,10 @@ def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
         try:
             return trained(trial, data, file.parent)
         except Damaged as error:
-            print(f"{error}: damaged weights, or of no use here", flush=True)
-            file.unlink()
-    print(f"{file}: no weights here; copy that folder from where it was trained. Training it again now", flush=True)
+            aside = file.with_suffix(".unused")
+            file.replace(aside)  # a training writes its own, and these may be good elsewhere
+            print(f"{error}: damaged weights, or of no use here; kept as {aside.name}", flush=True)
+    print(f"{file}: no weights here; copy its folder from where it was trained. Training it again now", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.
     outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
     if outcome not in (FINISHED, ELSEWHERE):

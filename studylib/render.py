@@ -1,4 +1,4 @@
-"""Item text drawn as a page: the rendering function g of 000 (3.2), text in, picture out.
+"""Item text drawn as a page: the rendering function g of 000 (Eq. 12), text in, picture out.
 
 A page is laid out and drawn at 1024 pixels and then reduced to the asked resolution, as 000 does for its Table 3: so
 a change of resolution never moves a word to another line, and pages of all resolutions differ in sharpness alone.

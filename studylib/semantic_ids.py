@@ -17,6 +17,20 @@ from studylib.files import shown, write_json
 TOKEN = re.compile(r"<([a-zA-Z])_([0-9]{1,6})>")  # MQL4GRec writes picture codes in capitals
 
 
+def token(level: int, code: int) -> str:
+    """A code as the index files of the field write it: a letter for the level, counted from 0.
+
+    Raises:
+        StudyError: a level that has no letter.
+
+    >>> token(0, 170)
+    'a_170'
+    """
+    if not level < 26:
+        raise StudyError(f"level {level + 1}: index files name levels by a letter, and have 26; use fewer levels")
+    return f"{chr(97 + level)}_{code}"
+
+
 @dataclass(frozen=True, eq=False)
 class SemanticIds:
     """Codes of every item.
@@ -76,7 +90,7 @@ class SemanticIds:
         codes = np.ascontiguousarray(self.codes, dtype=np.int64)
         return sha256(repr(self.sizes).encode() + codes.tobytes()).hexdigest()
 
-    # -- quality (PITFALLS: report it of every level, every time) ----------------------------------------------
+    # -- quality, which is reported of every level, every time -------------------------------------------------
 
     @property
     def usage(self) -> tuple[int, ...]:
@@ -111,7 +125,7 @@ class SemanticIds:
 
     def tokens(self, item: int) -> list[str]:
         """``["<a_170>", "<b_224>", ...]``"""
-        return [f"<{chr(97 + level)}_{code}>" for level, code in enumerate(self.codes[item])]
+        return [f"<{token(level, code)}>" for level, code in enumerate(self.codes[item])]
 
     def save(self, file: str | Path) -> None:
         """Write ``{item id: tokens}``."""

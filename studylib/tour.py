@@ -17,7 +17,7 @@ from studylib.errors import StudyError
 from studylib.evaluation import Searcher, padded
 from studylib.recommend import with_weights
 from studylib.render import Page, render
-from studylib.semantic_ids import SemanticIds
+from studylib.semantic_ids import SemanticIds, token
 from studylib.trials import key_of, run
 
 
@@ -71,7 +71,7 @@ def name(codes: tuple[int, ...]) -> str:
     >>> name((170, 224, 251))
     'a_170 b_224 c_251'
     """
-    return " ".join(f"{chr(97 + level)}_{code}" for level, code in enumerate(codes))
+    return " ".join(token(level, code) for level, code in enumerate(codes))
 
 
 def branches(ids: SemanticIds, item: int) -> pd.DataFrame:
@@ -85,8 +85,7 @@ def branches(ids: SemanticIds, item: int) -> pd.DataFrame:
         children = range(tree.first[depth][node], tree.first[depth][node + 1])
         for child in children:
             prefix = tree.prefix(depth + 1, child)
-            said = f"{chr(97 + depth)}_{prefix[-1]}"
-            below = len(tree.below(depth + 1, child))
+            below, said = len(tree.below(depth + 1, child)), token(depth, prefix[-1])
             rows.append(
                 {"level": depth + 1, "prefix": prefix, "name": said, "items": below, "taken": prefix[-1] == code}
             )

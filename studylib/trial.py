@@ -35,6 +35,7 @@ from studylib.semantic_ids import SemanticIds
 from studylib.store import FORMAT, Store, work_folder
 from studylib.trials import key_of, parse_trial
 
+MAXRSS_OF_A_MB = 2**20 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, elsewhere kB
 WEIGHTS, CHECKPOINT, CODES = "model.safetensors", "checkpoint.safetensors", "codes.sha256"  # in a trial's work folder
 
 
@@ -204,7 +205,8 @@ def trained(trial: Trial, data: Dataset, work: Path) -> Searcher:
     """
     ids, settings = content.of(trial, data).ids, trial.generator
     if not trained_on(work, ids):
-        raise checkpoints.Damaged(f"{work / WEIGHTS}: of other Semantic IDs than are made here now")
+        said = "of other Semantic IDs than are made here now" if (work / CODES).exists() else f"no {CODES} beside them"
+        raise checkpoints.Damaged(f"{work / WEIGHTS}: {said}")
     model = training.build(settings, ids, trial.seed)
     model.load_state_dict(checkpoints.read(work / WEIGHTS)[0])
     return _searcher(model.eval(), ids, settings, data)
@@ -281,7 +283,7 @@ def _run(trial: Trial, work: Path, store: Store, team: Team) -> int:
     cost = {
         "cpu_seconds": round(time.process_time() + spent + outcome.borrowed, 2),
         "wall_seconds": round(time.time() - began, 2),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_OF_A_MB, 1),
     }
     codes = None
     if outcome.content and trial.tokenizer.name != "none":

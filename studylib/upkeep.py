@@ -33,7 +33,9 @@ def verify() -> Iterator[Problem]:
     for file, keys in used_by_tables().items():
         for key in sorted(keys - there):
             yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
-    roots = (paths.results_root() / "embeddings", paths.cache_root() / "embeddings", paths.cache_root() / "trials")
+    yield from _verify_store(Store(paths.cache_root() / "retrained"))
+    cached = (paths.cache_root() / name for name in ("embeddings", "reading", "trials"))
+    roots = (paths.results_root() / "embeddings", *cached)
     for array in sorted(file for root in roots for file in root.rglob("*.npy")):
         if not _fits(array):
             yield Problem("damaged", str(array), "it has no digest that fits; it will be computed again")
@@ -165,13 +167,17 @@ def _idle(folder: Path, work: Path) -> bool:
     return not is_locked(work / LOCK)
 
 
-def remove(garbage: Sequence[Garbage]) -> None:
-    """Remove what was found, as far as it is still there."""
+def remove(garbage: Sequence[Garbage]) -> list[Garbage]:
+    """Remove what was found, as far as it is still there; what has come into use since is left, and returned."""
+    left = []
     for found in garbage:
-        if found.path.is_dir():
+        if not found.path.is_dir():
+            found.path.unlink(missing_ok=True)
+        elif _idle(found.path, work_folder(found.path.name)):
             shutil.rmtree(found.path, ignore_errors=True)
         else:
-            found.path.unlink(missing_ok=True)
+            left.append(found)
+    return left
 
 
 def _garbage(path: Path, why: str) -> Garbage:

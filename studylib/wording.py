@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from studylib.analysis.significance import Comparison, compare
 from studylib.metrics import best_epoch
@@ -150,6 +151,8 @@ def changed(changes: pd.DataFrame) -> list[str]:
     >>> for line in changed(pd.DataFrame([row | {"p holm": p} for p in (0.007, 1.0)])): print(line)
     small against large: Recall@10 -3.0 %, p 0.0070.
     Of 2 changes 1 is told apart from none.
+    >>> print(changed(pd.DataFrame([row | {"p holm": 0.007, "by_seeds": np.nan}]))[-1])
+    Of 1 change 1 is told apart from none, 1 of them over users alone: another seed might undo it.
     """
     kept = changes[changes["p holm"] < 0.05]
     lines = [
@@ -157,11 +160,16 @@ def changed(changes: pd.DataFrame) -> list[str]:
         f"{alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
-    return [*lines, f"Of {len(changes)} changes {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart from none."]
+    of_one_seed = kept["by_seeds"].isna().sum()
+    unsure = f", {of_one_seed} of them over users alone: another seed might undo it" if of_one_seed else ""
+    many, verb = "changes" if len(changes) > 1 else "change", "is" if len(kept) == 1 else "are"
+    return [*lines, f"Of {len(changes)} {many} {len(kept)} {verb} told apart from none{unsure}."]
 
 
 def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> list[str]:
-    """Do ``tables.changes`` of each pair stay within ``bound`` %? A sentence a pair: its interval decides.
+    """Do ``tables.changes`` of each pair stay within ``bound`` %? A sentence a pair: its own interval decides.
+
+    That is not corrected for the other pairs, so a "no" may stand at a change that ``changed`` does not tell apart.
 
     >>> row = {"pair": "small against large", "metric": "recall@10", "difference %": -3.0, "high %": -1.0}
     >>> for low in (-3.5, -6.0): print(*within(pd.DataFrame([row | {"by_seeds": 0.01, "low %": low}]), 4.0))
@@ -183,27 +191,30 @@ def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], s
     Args:
         spread: a row of ``significance.between_groups``; nothing is said where it knows no spread over seeds.
         mean: of our encoders; standard deviations are compared as shares of the mean, for the scales differ.
-        theirs: the paper's encoders' means, each over ``seeds`` seeds.
+        theirs: the paper's encoders' means, each over ``seeds`` seeds. Whether they differ by more than equal encoders
+            would is an F test, against the spread of a seed here.
 
-    >>> spread = {"sd of means": 0.004, "sd by seeds alone": 0.002, "sd of a seed": 0.005, "least difference": 0.01}
-    >>> lines = encoders_or_seeds(pd.Series(spread | {"p": 0.3}), 0.1, [0.098, 0.1, 0.102])
+    >>> spread = {"sd of means": 0.004, "sd by chance": 0.002, "sd of a seed": 0.005, "least difference": 0.01}
+    >>> lines = encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8}), 0.1, [0.098, 0.1, 0.102])
     >>> for line in lines: print(line)  # doctest: +ELLIPSIS
-    Spread of the encoders' means: 4.0 % of their mean, by seeds alone 2.0 %: not told apart, p 0.3000; ...
-    The paper's: 2.0 %, no more than the 2.2 % of equal encoders of 5 seeds, if a seed moves ...
-    >>> encoders_or_seeds(pd.Series(spread | {"p": np.nan}), 0.1, [0.098, 0.1, 0.102])
+    Spread of the encoders' means: 4.0 % of their mean, by users and seeds alone 2.0 %: not told apart, p 0.3000; ...
+    The paper's: 2.0 %, not told apart from the 2.2 % of equal encoders of 5 seeds, if a seed moves ...
+    >>> encoders_or_seeds(pd.Series(spread | {"p": np.nan, "seeds free": 8}), 0.1, [0.098, 0.1, 0.102])
     []
     """
     if np.isnan(spread["p"]):
         return []
-    ours, noise, alone = (spread[name] / mean for name in ("sd of means", "sd by seeds alone", "sd of a seed"))
+    ours, noise, alone = (spread[name] / mean for name in ("sd of means", "sd by chance", "sd of a seed"))
     paper, alone = np.std(theirs, ddof=1) / np.mean(theirs), alone / np.sqrt(seeds)
     told = "told apart" if spread["p"] < 0.05 else "not told apart"
     missed = f"; a difference below {100 * spread['least difference'] / mean:.0f} % would mostly be missed"
+    p = stats.f.sf((paper / alone) ** 2, len(theirs) - 1, spread["seeds free"]) if alone else np.nan
+    beside = "more than" if p < 0.05 else "not told apart from"
     return [
-        f"Spread of the encoders' means: {100 * ours:.1f} % of their mean, by seeds alone {100 * noise:.1f} %: {told}, "
-        f"p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
-        f"The paper's: {100 * paper:.1f} %, {'no more' if paper <= alone else 'more'} than the {100 * alone:.1f} % of "
-        f"equal encoders of {seeds} seeds, if a seed moves its generator as much as ours.",
+        f"Spread of the encoders' means: {100 * ours:.1f} % of their mean, by users and seeds alone "
+        f"{100 * noise:.1f} %: {told}, p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
+        f"The paper's: {100 * paper:.1f} %, {beside} the {100 * alone:.1f} % of equal encoders of {seeds} seeds, if a "
+        f"seed moves its generator as much as ours (F test, p {p:.2f}).",
     ]
 
 

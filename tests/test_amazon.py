@@ -84,6 +84,7 @@ def test_converted_and_read_again(tmp_path):
     [
         (b"{not json}\n", "line 16: not JSON"),
         (b"[1]\n", "line 16: holds a list"),
+        (b'{"reviewerID": "x", "reviewerID": "y"}\n', "line 16: 'reviewerID' stands twice"),
         (b'{"reviewerID": "x"}\n', "line 16"),
         (b'{"reviewerID": "x", "asin": "A", "unixReviewTime": "yesterday"}\n', "line 16"),
         (b'{"reviewerID": "caf\xe9"}\n', "line 16: not UTF-8"),

@@ -30,12 +30,11 @@ def folder_of(tmp_path, inter=INTER, item=ITEM, keys=None):
     return folder
 
 
-def test_leave_one_out_and_windows():
+def test_leave_one_out():
     data = Dataset("d", ("u",), (np.array([4, 2, 0, 1, 3]),), 5)
     assert data.training[0].tolist() == [4, 2, 0]
     assert (data.valid.histories[0].tolist(), data.valid.targets.tolist()) == ([4, 2, 0], [1])
     assert (data.test.histories[0].tolist(), data.test.targets.tolist()) == ([4, 2, 0, 1], [3])
-    assert [(history.tolist(), target) for history, target in data.windows(1)] == [([4], 2), ([2], 0)]
 
 
 def test_written_and_read_again(tmp_path):

@@ -294,6 +294,8 @@ def test_ready_indexes_that_collide_can_be_left_so_when_fused():
         ),
         ({"features": "a+b", "fusion": "mean", "generator": {"alignment": 5}}, "alignment translates between"),
         ({"features": "a+a", "fusion": "late"}, "a modality twice"),
+        ({"features": "shuffled:index:a"}, "only rows of embeddings are shuffled"),
+        ({"features": "shuffled:collaborative"}, "only rows of embeddings are shuffled"),
         ({"features": "a", "generator": {"architecture": "decoder-only", "d_head": 25}}, "d_head must be even"),
         (
             {"features": "a+b", "fusion": "late", "generator": {"alignment": 5, "positions": "two-part"}},

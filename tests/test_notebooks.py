@@ -157,6 +157,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"fewer_seeds": {"opk": 1}}, "fewer_seeds: no row is called 'opk'"),
         ({"fewer_seeds": {"shuffled:opk": 1}}, "fewer_seeds: no row is called 'shuffled:opk'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
+        ({"fusions": ["opq"]}, "'opq' is none of gate"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
         ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
     ],
@@ -343,6 +344,21 @@ def test_rows_with_fewer_seeds(seeds, opq, random):
     rows = choices("tokenizers", ("residual-kmeans", "opq"))
     assert [len(parameters.content("minilm", row)) for row in rows.values()] == [seeds, opq]
     assert len(parameters.content("random")) == random
+
+
+def test_pages_are_for_what_reads_pages():
+    rows = notebook.check({"resized": ["shuffled:pixels"], "fusions": ["gate", "B"]}, "x").drawn()
+    fused = [row.removeprefix(next(iter(rows))) for row in rows]
+    assert fused == ["", " + image, gate", " + image, B interleaved"]
+    for name in ("minilm", "random", "index:x", "features:x"):
+        with pytest.raises(StudyError, match=f"{name} reads no pages"):
+            notebook.check({"resized": [name]}, "x").drawn()
+
+
+def test_baselines_with_fewer_seeds():
+    given = {"seeds": 3, "fewer_seeds": {"sasrec": 2}, "baselines": {"sasrec": {}, "gru4rec": {}, "item-knn": {}}}
+    names = [spec.generator.name for spec in notebook.check(given, "x").baseline_trials()]
+    assert names == ["sasrec"] * 2 + ["gru4rec"] * 3 + ["item-knn"]
 
 
 def test_alignment_is_the_budgets_if_nothing_else_is_said():

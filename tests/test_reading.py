@@ -187,6 +187,19 @@ def test_a_page_agrees_with_the_one_of_its_own_layout():
     assert table.loc["256 px, varied", "agreement"] > 0.7 > 0.1 > table.loc["1024 px, varied", "agreement"]
 
 
+def test_variants_of_a_product_are_drawn_together():
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((150, 8))
+    matrices = {"1024": base, "256": base + 0.3 * rng.standard_normal(base.shape)}
+    matrices = {name: matrix[np.arange(300) // 2] for name, matrix in matrices.items()}
+    single, kept = (
+        reading.agreement(matrices, {"256": "1024"}, products=products).set_index("page").loc["256"]
+        for products in (None, np.arange(300) // 2)
+    )
+    assert single["agreement"] == pytest.approx(kept["agreement"])
+    assert (kept["high"] - kept["low"]) / (single["high"] - single["low"]) == pytest.approx(np.sqrt(2), rel=0.1)
+
+
 def test_agreement_wants_the_same_items():
     base = np.random.default_rng(0).standard_normal((30, 4))
     with pytest.raises(StudyError, match=r"agreement: no '1024' to compare with; give one of 256"):

@@ -137,33 +137,40 @@ def test_other_users_are_refused():
         compare(np.zeros((1, 3)), np.zeros((1, 4)))
 
 
-def test_groups_of_five_and_of_one_by_hand():
-    """Within variance 0.1 / 4; the mean of the five has a fifth of it, the one all of it."""
-    five, one = [1.0, 1.1, 1.2, 1.3, 1.4], [1.5]
-    found = between_groups([five, one])
-    assert found["sd of means"] == pytest.approx(0.3 / np.sqrt(2))
-    assert found["sd by seeds alone"] == pytest.approx(np.sqrt(0.025 * (1 / 5 + 1) / 2))
-    assert found["F"] == pytest.approx((5 / 6 * 0.3**2) / 0.025)
-    assert found["p"] == pytest.approx(stats.ttest_ind(five, one).pvalue)  # of two groups the same test
-    needed = stats.t.ppf([0.975, 0.8], 4).sum()
-    assert found["least difference"] == pytest.approx(needed * np.sqrt(0.025 * (1 / 5 + 1)))
+def per_user(rng: np.random.Generator, seeds: int, users: np.ndarray) -> np.ndarray:
+    """A group's metric by seed and user: ``users`` plus what it, its users, and its seeds have of their own."""
+    own, noise = 0.3 * rng.standard_normal((1, len(users))), rng.standard_normal((seeds, len(users)))
+    return users + own + noise + 0.05 * rng.standard_normal((seeds, 1))
+
+
+def test_two_groups_are_compared_as_a_pair_is():
+    rng = np.random.default_rng(0)
+    five, one = (per_user(rng, seeds, rng.standard_normal(80)) for seeds in (5, 1))
+    found, pair = between_groups([five, one]), compare(five, one)
+    error = np.hypot(pair.by_users, pair.by_seeds)
+    assert (found["p"], found["pairs"]) == (pair.p, 1)
+    assert found["sd of means"] == pytest.approx(abs(pair.difference) / np.sqrt(2))
+    assert found["sd by chance"] == pytest.approx(error / np.sqrt(2))
+    assert found["least difference"] == pytest.approx((1.95996 + 0.84162) * error, rel=1e-4)
+    assert found["sd of a seed"] == pytest.approx(five.mean(1).std(ddof=1))
+    assert found["seeds free"] == 4
     assert between_groups([one, five]) == pytest.approx(found)
 
 
-def test_one_member_each_says_nothing_of_members():
-    assert np.isnan(list(between_groups([[1.0], [2.0], [3.0]]).values())).all()
+def test_a_pair_of_one_seed_each_says_nothing_of_seeds():
+    rng = np.random.default_rng(0)
+    one, other, two = (per_user(rng, seeds, rng.standard_normal(20)) for seeds in (1, 1, 2))
+    assert np.isnan(list(between_groups([one, other]).values())).all()
+    assert between_groups([one, other, two])["pairs"] == 2
 
 
-def test_unequal_groups_differ_by_what_seeds_alone_promise():
-    """Where only seeds differ: the expected variance of the means, and p uniform; the least difference is found in
-    some four of five draws between the smallest two."""
-    rng, sizes = np.random.default_rng(0), (5, 2, 1)
-    found = [between_groups([rng.standard_normal(size) for size in sizes]) for _ in range(2000)]
-    variance = np.square([[row["sd of means"], row["sd by seeds alone"]] for row in found]).mean(0)
-    assert variance[0] == pytest.approx(variance[1], rel=0.1)
-    assert stats.kstest([row["p"] for row in found], "uniform").pvalue > 0.01
-    least = stats.t.ppf([0.975, 0.8], 5).sum() * np.sqrt(1 / 2 + 1 / 1)  # of a known standard deviation of 1
-    groups = [rng.standard_normal((2000, size)) for size in sizes]
-    within = np.sqrt(sum(np.square(group - group.mean(1)[:, None]).sum(1) for group in groups) / 5)
-    t = (groups[1].mean(1) + least - groups[2].mean(1)) / (within * np.sqrt(1 / 2 + 1 / 1))
-    assert 0.7 < (t > stats.t.ppf(0.975, 5)).mean() < 0.9
+def test_equal_groups_differ_by_what_chance_promises():
+    """Where only users and seeds differ: no less than the variance of the means, and few false alarms. More than it,
+    since what one user of one seed has alone counts among users and among seeds."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(80):
+        users = rng.standard_normal(60)
+        found.append(between_groups([per_user(rng, seeds, users) for seeds in (4, 4, 3)]))
+    variance = np.square([[row["sd of means"], row["sd by chance"]] for row in found]).mean(0)
+    assert 0.9 < variance[1] / variance[0] < 1.8
+    assert np.mean([row["p"] < 0.05 for row in found]) < 0.09

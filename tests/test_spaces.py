@@ -77,7 +77,7 @@ def test_spaces_as_given_and_centred():
     columns = ["measure", "value", "low", "high", "shuffled"]
     pd.testing.assert_frame_equal(two[columns].iloc[:3], measures(spaces)[1][columns].iloc[:3])  # need no axes
     said = verdicts(one, "text", "pages")
-    assert len(said) == 6
+    assert len(said) == 4
     assert [line.split(":")[1].split(";")[0].strip() for line in said[:2]] == ["yes", "no"]
 
 
@@ -88,6 +88,19 @@ def test_two_wide_spaces_meet_at_the_widest_width(monkeypatch):
     monkeypatch.setattr("studylib.analysis.spaces.WIDEST", 512)
     pd.testing.assert_frame_equal(measures(spaces)[1], measures(spaces, width=9)[1])
     assert not measures(spaces)[1].equals(measures(spaces, width=4)[1])
+
+
+def test_intervals_are_over_products():
+    """Every item twice: the mean stays, and its interval is that of half as many."""
+    views = {name: x[np.arange(400) // 2] for name, x in two_views(200).items()}
+    single, kept = (
+        measures(views, products=products)[1].set_index("measure") for products in (None, np.arange(400) // 2)
+    )
+    pd.testing.assert_series_equal(single["value"], kept["value"])
+    wider = (kept["high"] - kept["low"]) / (single["high"] - single["low"])
+    assert wider["linear CKA"] == pytest.approx(np.sqrt(2), rel=0.1)
+    assert wider["mutual kNN, k = 10"] == pytest.approx(np.sqrt(2), rel=0.1)
+    assert 1.1 < wider["relational reciprocal rank"] < 1.6  # of half the items, some without their twin
 
 
 def test_measures_repeat():

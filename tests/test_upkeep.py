@@ -139,6 +139,17 @@ def test_damaged_weights_are_trained_again(finished, capsys):
     out = capsys.readouterr().out
     assert "damaged weights" in out
     assert "next, by features:circle" in out
+    assert (work_folder(finished["key"]) / "model.unused").exists()
+
+
+def test_weights_without_their_codes_are_set_aside_not_removed(finished, capsys):
+    """Whoever copies the one file has good weights, of which nothing says what codes they belong to."""
+    work = work_folder(finished["key"])
+    weights = (work / "model.safetensors").read_bytes()
+    (work / "codes.sha256").unlink()
+    assert main(["recommend", finished["key"]]) == 0
+    assert "no codes.sha256 beside them" in capsys.readouterr().out
+    assert (work / "model.unused").read_bytes() == weights
 
 
 def test_a_finished_trial_is_opened_by_the_beginning_of_its_key(finished, capsys):
@@ -211,6 +222,30 @@ def test_gc_leaves_a_running_trial_alone(finished, folders):
         age(folders)
         assert not list(upkeep.garbage())
     assert [found.path for found in upkeep.garbage()] == [work_folder(key)]
+
+
+def test_gc_leaves_what_came_into_use_after_the_list(finished, folders):
+    """Whoever asks may wait for an answer, and meanwhile a runner takes the folder."""
+    work = work_folder("0" * 16)
+    work.mkdir(parents=True)
+    age(folders)
+    listed = list(upkeep.garbage())
+    with locked(work / LOCK):
+        assert upkeep.remove(listed) == listed
+    age(folders)
+    assert upkeep.remove(listed) == []
+    assert not work.exists()
+
+
+def test_verify_reads_what_was_measured_of_pages_and_trained_again(finished, folders):
+    measured, again = paths.cache_root() / "reading" / "a.npy", paths.cache_root() / "retrained" / ("0" * 16)
+    cache.write(measured, np.zeros(3))
+    again.mkdir(parents=True)
+    (again / "record.json").write_text("{}")
+    found = {problem.file for problem in upkeep.verify()}
+    assert found == {str(again / "record.json")}
+    flip(measured)
+    assert str(measured) in {problem.file for problem in upkeep.verify()}
 
 
 def test_gc_keeps_the_trials_of_a_data_set_without_lists(finished, folders, capsys):

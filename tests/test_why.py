@@ -55,12 +55,13 @@ def density(data: Dataset) -> np.ndarray:
 
 
 def test_properties_of_items_by_hand():
-    items = ({"title": "bolt M4 x 16 mm"}, {"title": "a good bolt"})
+    items = ({"title": "bolt M4 x 16 mm"}, {"title": "a good LED"})
     data = Dataset("two", ("ann",), (np.array([0, 1, 0]),), 2, items)
     table = attributes.item_properties(data, list, 12)  # a tokenizer that gives a token for every letter, and reads 12
     assert table.to_dict("list") == {
-        "attribute density": [3 / 5, 0.0],  # M4, 16, mm
-        "tokens per word": [15 / 5, 11 / 3],
+        "attribute density": [3 / 5, 1 / 3],  # M4, 16, mm; LED
+        "density without abbreviations": [3 / 5, 0.0],
+        "tokens per word": [15 / 5, 10 / 3],
         "words": [5.0, 3.0],
         "share cut off": [3 / 15, 0.0],
     }
@@ -70,7 +71,7 @@ def test_properties_of_users_by_hand():
     data = Dataset("few", ("ann", "bob"), (np.array([0, 1, 2]), np.array([2, 2, 0, 1])), 3)
     table = pd.DataFrame({name: [1.0, 10.0, 100.0] for name in attributes.PROPERTIES})
     case = why.Case(data, np.zeros((1, 2)), np.zeros((1, 2)), table)
-    assert case.related().tolist() == [[100.0, 10.0]] * 4 + [[5.5, 67.0]] * 4
+    assert case.related().tolist() == [[100.0, 10.0]] * 5 + [[5.5, 67.0]] * 5
     assert case.related(np.array([1, 2, 0]))[0].tolist() == [1.0, 100.0]
     assert [users.tolist() for users in case.sharing()] == [[1], [0]]
 
@@ -206,9 +207,9 @@ def test_quartiles_show_the_planted_relation():
     both = why.quartiles([case, found(shop("other", 1), 0)])
     assert both["data"].unique().tolist() == ["shop", "other", "pooled"]
     assert both.groupby("data")["users"].sum().to_dict() == {
-        "shop": 8 * USERS,
-        "other": 8 * USERS,
-        "pooled": 16 * USERS,
+        "shop": 10 * USERS,
+        "other": 10 * USERS,
+        "pooled": 20 * USERS,
     }
 
 

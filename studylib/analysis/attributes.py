@@ -7,7 +7,7 @@ edges aside, and each token is one of:
 
 - ``numeral``: has a digit: 3.7, 1600DPI, #10-24, 1/4W
 - ``unit``: a unit of measure after a numeral or another unit: oz, mm, ohm ("in" and "a" are words elsewhere)
-- ``separator``: punctuation alone: / | x - &
+- ``separator``: punctuation alone: / | - &
 - ``abbreviation``: two to five capitals, or letters with inner full stops: PVC, LED, U.S.
 - ``word``: anything else
 """
@@ -28,7 +28,7 @@ UNITS = frozenset(
     psi pt px qt rpm sq thk v vac vdc volt volts w watt watts yd µl µm µf °c °f""".split()  # noqa: SIM905
 )
 # Of an item: what takeaway 7 may be about, and last what else sets text and page apart.
-PROPERTIES = ("attribute density", "tokens per word", "words", "share cut off")
+PROPERTIES = ("attribute density", "density without abbreviations", "tokens per word", "words", "share cut off")
 KINDS = ("numeral", "unit", "separator", "abbreviation", "word")
 TOKEN = re.compile(r"\S+")
 EDGE = ".,;:()[]{}\"'!?"
@@ -115,13 +115,16 @@ def subwords_of(name: str = "minilm") -> tuple[Callable[[str], list[int]], int]:
 
 def item_properties(data: Dataset, tokenize: Callable[[str], Sequence], room: int) -> pd.DataFrame:
     """One row an item: ``attribute density`` (share of numerals, units, separators and abbreviations among its tokens),
-    ``tokens per word`` (subword fragmentation, punctuation's own tokens included), ``words`` (between white space), and
-    ``share cut off``, of its subword tokens: those after the first ``room``, which the text encoder never sees.
+    ``density without abbreviations``, for which capitals are easily taken, ``tokens per word`` (subword fragmentation,
+    punctuation's own tokens included), ``words`` (between white space), and ``share cut off``, of its subword tokens:
+    those after the first ``room``, which the text encoder never sees.
     """
     rows = []
     for item in range(data.n_items):
         text = data.text(item)
         words, tokens = len(text.split()), len(tokenize(text))
         cut = max(0, tokens - room) / max(1, tokens)
-        rows.append((density(text)["attribute"], tokens / max(1, words), words, cut))
+        found = density(text)
+        dense = found["attribute"]
+        rows.append((dense, dense - found["abbreviation"], tokens / max(1, words), words, cut))
     return pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)

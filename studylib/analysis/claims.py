@@ -138,8 +138,7 @@ def read(file: Path = LEDGER) -> list[Claim]:
     Raises:
         StudyError: a claim of another form, or two of one id.
     """
-    claims, listed = [], read_yaml(file)
-    listed = listed.get("claims") if isinstance(listed, dict) else None
+    claims, listed = [], read_yaml(file).get("claims")
     if not isinstance(listed, list) or not all(isinstance(given, dict) for given in listed):
         raise StudyError(f"{file}: no list 'claims' of mappings; see studylib/analysis/claims.yaml")
     for number, given in enumerate(listed):

@@ -69,14 +69,14 @@ def expected(parts: Sequence[Part]) -> pd.DataFrame:
 def _line(data: str, about: str, name: str, group: Sequence[dict], paper: float) -> dict[str, str]:
     values = [record["metrics"][METRIC] for record in group]
     costs = [cost["cpu_seconds"] for record in group if (cost := Store.default().cost(record["key"]))]
-    seconds = np.mean(costs)
+    seconds = np.mean(costs) if costs else np.nan
     return {
         "data": data,
         "Semantic IDs from": f"{about}: {name}" if about else name,
         "seeds": str(len(group)),
         "Recall@10": f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""),
         "000": "" if pd.isna(paper) else f"{paper:.4f}",
-        "CPU time": f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min",
+        "CPU time": "" if np.isnan(seconds) else f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min",
     }
 
 

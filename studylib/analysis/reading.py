@@ -11,11 +11,11 @@ from io import BytesIO
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from studylib import paths
 from studylib.analysis.geometry import mutual_knn
-from studylib.analysis.significance import bootstrap_interval
+from studylib.analysis.significance import bootstrap_interval, per_group
 from studylib.data.dataset import Dataset
 from studylib.encoders import cache, transcript
 from studylib.encoders.embeddings import Say, identity, uncached
@@ -147,15 +147,19 @@ def costs(
 
 
 def agreement(
-    matrices: dict[str, Float[np.ndarray, "items dims"]], references: dict[str, str], k: int = 10
+    matrices: dict[str, Float[np.ndarray, "items dims"]],
+    references: dict[str, str],
+    k: int = 10,
+    products: Int[np.ndarray, " items"] | None = None,
 ) -> pd.DataFrame:
     """One row a matrix: share of an item's k nearest by cosine that are so in its reference too.
 
     Columns: ``page`` (the name), ``against`` (its reference), ``agreement`` (mean over items), its 95 % bootstrap
-    interval over items, ``low`` and ``high``, and ``chance``, what random neighbours would give.
+    interval over products, ``low`` and ``high``, and ``chance``, what random neighbours would give.
 
     Args:
         references: by name, the matrix that it is compared with; one without is compared with itself.
+        products: of which product each item is a variant (default: each of its own); variants are drawn together.
 
     Raises:
         StudyError: a reference is not there, or the matrices are not of the same items, more than k.
@@ -166,7 +170,7 @@ def agreement(
         if other not in matrices:
             raise StudyError(f"agreement: no {other!r} to compare with; give one of {', '.join(matrices)}")
         shared = mutual_knn(matrix, matrices[other], k)
-        low, high = bootstrap_interval(shared)
+        low, high = bootstrap_interval(shared if products is None else per_group(shared, products))
         chance = k / (len(matrix) - 1)
         found = {"agreement": shared.mean(), "low": low, "high": high, "chance": chance}
         rows.append({"page": name, "against": other} | found)

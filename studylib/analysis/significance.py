@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -164,41 +165,43 @@ def per_group(values: Float[np.ndarray, " rows"], groups: Int[np.ndarray, " rows
     return mean + np.bincount(group, values - mean) / rows.mean()
 
 
-def between_groups(groups: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Do groups (encoders) differ by more than their members (seeds) do? All NaN where no group has two members.
+def between_groups(groups: Sequence[Float[np.ndarray, "seeds users"]]) -> dict[str, float]:
+    """Do groups (encoders) differ by more than other users and seeds would make them? NaN where no pair knows of seeds.
 
-    Groups may differ in size. One of a single member says nothing of the spread within groups, but is compared with it,
-    as if its seeds varied as those of the others do.
+    What is compared is every pair, as ``compare`` does it; pairs of one seed each, which say nothing of seeds, are left
+    out.
 
     Returns:
-        ``sd of means``: of the groups. ``sd by seeds alone``: what it would be if only seeds differed (the root of the
-        mean variance of a group's mean). ``sd of a seed``: of the members within their group. ``F``, ``p``: one-way
-        analysis of variance. ``least difference``: the smallest difference of means that a t test at 5 % finds in 80 %
-        of cases, between the two groups of fewest members, which is the hardest pair; a large p excludes only what is
-        larger than that.
+        ``sd of means``: of the groups. ``sd by chance``: what it would be if only users and seeds differed (the root of
+        half the mean squared standard error of a pair's difference, as half the mean squared difference is the
+        variance of the means); ``compare`` errs on the large side. ``pairs``: how many. ``p``: the smallest of the
+        pairs', corrected (Holm), so that it is below 0.05 exactly where a pair is told apart. ``least difference``: the
+        smallest difference that a test at 5 % finds in 80 % of cases, of the pair of largest standard error; a large p
+        excludes only what is larger. ``sd of a seed``: of a group's means by seed, pooled, with ``seeds free`` degrees
+        of freedom.
 
-    >>> found = between_groups([[0.10, 0.12], [0.11, 0.13]])
-    >>> {name: round(value, 3) for name, value in found.items() if "sd" in name}
-    {'sd of means': 0.007, 'sd by seeds alone': 0.01, 'sd of a seed': 0.014}
-    >>> [round(found[name], 3) for name in ("F", "p", "least difference")]
-    [0.5, 0.553, 0.076]
+    >>> a, b = np.array([[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    >>> found = between_groups([a, b])
+    >>> {name: round(float(value), 3) for name, value in found.items()}
+    {'sd of means': 0.236, 'sd by chance': 0.236, 'pairs': 1.0, 'p': 1.0, 'least difference': 0.934, \
+'sd of a seed': 0.0, 'seeds free': 2.0}
     """
-    sizes = np.array(sorted(map(len, groups)))
-    if sizes[-1] < 2:
-        return dict.fromkeys(
-            ("sd of means", "sd by seeds alone", "sd of a seed", "F", "p", "least difference"), float("nan")
-        )
-    free = sizes.sum() - len(groups)
-    within = np.sqrt(sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups) / free)
-    test = stats.f_oneway(*groups)
-    needed = stats.t.ppf(0.975, free) + stats.t.ppf(0.8, free)
+    groups = [np.atleast_2d(group) for group in groups]
+    pairs = [compare(a, b) for a, b in combinations(groups, 2) if max(len(a), len(b)) > 1]
+    if not pairs:
+        names = ("sd of means", "sd by chance", "pairs", "p", "least difference", "sd of a seed", "seeds free")
+        return dict.fromkeys(names, float("nan"))
+    errors = [(pair.by_users**2 + pair.by_seeds**2) ** 0.5 for pair in pairs]
+    free = sum(len(group) - 1 for group in groups)
+    by_seed = sum(np.square(group.mean(1) - group.mean()).sum() for group in groups) / free
     return {
-        "sd of means": float(np.std([np.mean(group) for group in groups], ddof=1)),
-        "sd by seeds alone": float(within * np.sqrt(np.mean(1 / sizes))),
-        "sd of a seed": float(within),
-        "F": float(test.statistic),
-        "p": float(test.pvalue),
-        "least difference": float(needed * within * np.sqrt((1 / sizes[:2]).sum())),
+        "sd of means": float(np.std([group.mean() for group in groups], ddof=1)),
+        "sd by chance": float(np.sqrt(np.mean(np.square(errors)) / 2)),
+        "pairs": len(pairs),
+        "p": min(holm([pair.p for pair in pairs])),
+        "least difference": float(stats.norm.ppf([0.975, 0.8]).sum() * max(errors)),
+        "sd of a seed": float(np.sqrt(by_seed)),
+        "seeds free": free,
     }
 
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from studylib.analysis.geometry import (
@@ -35,6 +35,7 @@ WIDEST = 512  # to which spaces that are both wider are projected: at 1,280 a pr
 def measures(
     spaces: dict[str, Space],
     given: dict[str, Space] | None = None,
+    products: Int[np.ndarray, " items"] | None = None,
     seed: int = 0,
     width: int | None = None,
     k: int = 10,
@@ -44,13 +45,15 @@ def measures(
     Args:
         given: the rows as the encoders gave them, where ``spaces`` had the catalogue's mean taken off. All that is said
             of one space, and what needs common axes, is of these, since a mean that is taken off one side is no gap.
+        products: of which product each item is a variant (default: each of its own); variants are drawn together.
 
     Returns:
         One row a space, by its name: ``dims``; each measure of its unit rows as ``given``, and ``<measure>, centred``
         with their mean taken off; ``<measure> gaussian``, that of random numbers of the same shape.
-        One row a pair and measure: ``first``, ``second``, ``measure``, ``value``; ``low``, ``high`` (95 % over items,
-        where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the gap, which
-        of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second space).
+        One row a pair and measure: ``first``, ``second``, ``measure``, ``value``; ``low``, ``high`` (95 % over
+        products, where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the
+        gap, which of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second
+        space).
         Measures that need common axes are means over ``PROJECTIONS`` projections, with the middle 95 % of these,
         ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
         ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
@@ -76,11 +79,29 @@ def measures(
         control["shuffled"] |= _tossed(project(x[1], common, seed), project(y[1], common, seed), rng)
         for measure, value in found.items():
             row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
-            row["low"], row["high"] = bootstrap_interval(value, seed) if np.ndim(value) else (np.nan, np.nan)
+            row["low"], row["high"] = _interval(measure, value, products, seed) if np.ndim(value) else (np.nan, np.nan)
             pairs.append(
                 row | {said: float(np.mean(of[measure])) for said, of in control.items()} | spread.get(measure, {})
             )
     return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
+
+
+def _interval(
+    measure: str, values: Float[np.ndarray, " some"], products: Int[np.ndarray, " items"] | None, seed: int
+) -> tuple[float, float]:
+    """The 95 % interval over products of the mean of a measure's values, which may be of some items alone."""
+    if products is None:
+        return bootstrap_interval(values, seed)
+    if measure.startswith("relational"):
+        products = products[anchors_and_others(len(products), seed=seed)[1]]
+    elif measure.startswith("own"):
+        products = products[_some_items(len(products), seed)]
+    return bootstrap_interval(per_group(values, products), seed)
+
+
+def _some_items(items: int, seed: int) -> Int[np.ndarray, " some"]:
+    """The items whose own ranks are taken."""
+    return np.sort(np.random.default_rng(seed).permutation(items)[:RANKED])
 
 
 def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
@@ -91,18 +112,16 @@ def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
     stronger anisotropy of T, by mean cosine: no; 0.200 against 0.900 of O
     """
     said = []
-    for ending in ("", ", centred"):
-        for claim, measure, sign in (
-            ("higher dispersion", "dispersion", 1),
-            ("stronger anisotropy", "mean cosine", 1),
-            ("stronger anisotropy", "participation ratio", -1),  # few directions are an anisotropy
-        ):
-            if measure + ending in single:
-                one, other = single.loc[[text, ocr], measure + ending]
-                holds = "yes" if sign * (one - other) > 0 else "no"
-                said.append(
-                    f"{claim} of {text}, by {measure + ending}: {holds}; {one:.3f} against {other:.3f} of {ocr}"
-                )
+    for claim, measure, sign in (
+        ("higher dispersion", "dispersion", 1),
+        ("stronger anisotropy", "mean cosine", 1),
+        ("stronger anisotropy", "participation ratio", -1),  # few directions are an anisotropy
+        ("stronger anisotropy", "participation ratio, centred", -1),  # of the other two centring leaves nothing
+    ):
+        if measure in single:
+            one, other = single.loc[[text, ocr], measure]
+            holds = "yes" if sign * (one - other) > 0 else "no"
+            said.append(f"{claim} of {text}, by {measure}: {holds}; {one:.3f} against {other:.3f} of {ocr}")
     return said
 
 
@@ -119,6 +138,8 @@ def closer(
 ) -> pd.DataFrame:
     """Is ``second`` closer to ``to`` than ``first`` is? One row a measure that needs no common axes.
 
+    All three with their mean taken off: were it taken off one alone, that would be a part of the difference.
+
     Args:
         products: of which product each item is a variant (default: each of its own); variants are drawn together.
 
@@ -127,19 +148,16 @@ def closer(
     largest value of ``draws`` permutations of the rows. Where neither value is above its chance there is nothing to
     compare, and no interval.
     """
-    x, one, other = (unit(spaces[name], name) for name in (to, first, second))
+    x, one, other = (centred(unit(spaces[name], name)) for name in (to, first, second))
     here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
     dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
-    products = np.arange(len(x)) if products is None else products
-    ranked = products[anchors_and_others(len(x), seed=seed)[1]]
     rows = []
     for measure in here:
-        drawn = products if len(here[measure]) == len(x) else ranked
         values = here[measure].mean(), there[measure].mean()
         chance = [max(draw[measure].mean() for draw in side) for side in dealt]
         related = any(value > level for value, level in zip(values, chance, strict=True))
-        change = per_group(there[measure] - here[measure], drawn)
-        interval = bootstrap_interval(change, seed) if related else (np.nan, np.nan)
+        change = there[measure] - here[measure]
+        interval = _interval(measure, change, products, seed) if related else (np.nan, np.nan)
         rows.append((measure, *values, *interval, *chance))
     table = pd.DataFrame(rows, columns=["measure", first, second, "low", "high", "chance first", "chance second"])
     table.insert(3, "difference", table[second] - table[first])
@@ -196,7 +214,7 @@ def _of_axes(
 ) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
     """The measures that need common axes, means over projections (an array: one value an item), and their bands."""
     x, y = unit(x), unit(y)
-    items = np.sort(np.random.default_rng(seed).permutation(len(x))[:RANKED])
+    items = _some_items(len(x), seed)
     draws: dict[str, list[dict]] = {"projected": [], "turned": []}
     for draw in range(seed, seed + projections):
         near, far = project(x[items], width, draw), project(y[items], width, draw)

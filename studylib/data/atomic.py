@@ -21,7 +21,7 @@ import numpy as np
 from studylib import files
 from studylib.data.dataset import FIELDS, Dataset
 from studylib.errors import StudyError
-from studylib.files import read_text, shown
+from studylib.files import RepeatedKey, parse_json, read_text, shown
 
 LARGEST_FILE = 4 << 30  # bytes; a JSON file is read whole
 LARGEST_CATALOGUE = 50_000_000  # items; models hold numbers per item, so one absurd id would fill the memory
@@ -113,20 +113,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def read_json(file: Path) -> dict:
     """A JSON object whose keys are all different (a repeated key is an error, not a silent overwrite)."""
-
-    def unique(pairs):
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            seen: set[str] = set()
-            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-            raise StudyError(f"{file}: {shown(twice)} stands twice; remove one of the two")
-        return table
-
     text = read_text(file, "see the README for the files that a data set needs", LARGEST_FILE)
     try:
-        table = json.loads(text, object_pairs_hook=unique)
-    except StudyError:
-        raise
+        table = parse_json(text)
+    except RepeatedKey as error:
+        raise StudyError(f"{file}: {error}") from None
     except json.JSONDecodeError as error:
         raise StudyError(
             f"{file}: line {error.lineno}: not JSON ({error.msg}); mend that line or fetch the file again"

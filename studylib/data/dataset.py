@@ -1,6 +1,5 @@
 """A data set: items with text and pictures, users with sequences, and the leave-one-out split."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -59,8 +58,6 @@ class Dataset:
     (array([0, 2, 1]), array([3]))
     >>> data.valid.histories[0], data.valid.targets
     (array([0, 2]), array([1]))
-    >>> [(history.tolist(), target) for history, target in data.windows()]
-    [([0], 2)]
     """
 
     name: str
@@ -111,12 +108,6 @@ class Dataset:
             tuple(sequence[:-1] for sequence in self.sequences),
             np.array([sequence[-1] for sequence in self.sequences]),
         )
-
-    def windows(self, longest: int = 50) -> Iterator[tuple[np.ndarray, int]]:
-        """Sliding windows over the training part: every item but the first, after at most ``longest`` others."""
-        for sequence in self.training:
-            for end in range(1, len(sequence)):
-                yield sequence[max(0, end - longest) : end], int(sequence[end])
 
     # -- content ------------------------------------------------------------------------------------------------
 

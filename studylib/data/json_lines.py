@@ -1,13 +1,12 @@
 """Files of one JSON object a line, plain or gzipped, streamed: no more than one line is in memory at a time."""
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from studylib.errors import StudyError
-from studylib.files import check_regular
+from studylib.files import RepeatedKey, check_regular, parse_json
 
 LONGEST_LINE = 16 << 20  # bytes; a bound against files that are not lines, far above a product page's text
 LARGEST_FILE = 256 << 30  # bytes after decompression
@@ -24,9 +23,11 @@ def rows(file: Path) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = parse_json(line.decode("utf-8"))
         except UnicodeDecodeError:
             raise StudyError(f"{file}: line {number}: not UTF-8; fetch the file again") from None
+        except RepeatedKey as error:
+            raise StudyError(f"{file}: line {number}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise StudyError(
                 f"{file}: line {number}: not JSON ({error}); mend or delete that line, or fetch the file again"

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from studylib.errors import StudyError
 from studylib.models.generator import START, Generator, padding
 from studylib.models.layers import Dropout, RMSNorm, Size
 
@@ -109,7 +110,9 @@ class DecoderOnly(Generator):
         hidden, _ = self._run(whole, users, ahead=True)
         return self.dropout(hidden.unflatten(1, (-1, len(self.levels)))[:, 1:])
 
-    def read(self, history, lengths, users=None):
+    def read(self, history, lengths, users=None, missing=()):
+        if missing:
+            raise StudyError("a decoder-only generator has no masks, so no modality can be missing; use another")
         hidden, kept = self._run(history, users, ahead=False)
         tokens = 1 + lengths * len(self.levels)
         last = hidden[torch.arange(len(hidden), device=hidden.device), tokens - 1]
@@ -163,7 +166,7 @@ def rotated(x: Float[Tensor, "... head pos d_head"], positions: Tensor) -> Tenso
     return torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
 
 
-def attend(query, key, value, own: Tensor | None, memory: Memory, number: int) -> Tensor:
+def attend(query, key, value, own: Tensor, memory: Memory, number: int) -> Tensor:
     """Attention of targets' codes to the history and to what stands before them in their own target.
 
     ``query``, ``key``, ``value``: [batch, target, head, code, d_head]; targets share the history's keys and values,
@@ -173,8 +176,7 @@ def attend(query, key, value, own: Tensor | None, memory: Memory, number: int) -
     _, targets, _, codes, d_head = query.shape
     folded = query.transpose(1, 2).flatten(2, 3) * d_head**-0.5
     there = folded @ keys.transpose(-1, -2) + memory.mask
-    here = query @ key.transpose(-1, -2) * d_head**-0.5
-    here = (here if own is None else here + own).transpose(1, 2).flatten(2, 3)
+    here = (query @ key.transpose(-1, -2) * d_head**-0.5 + own).transpose(1, 2).flatten(2, 3)
     weights = torch.softmax(torch.cat([there, here], -1), -1)
     there, here = weights.split([there.shape[-1], here.shape[-1]], -1)
     attended = (there @ values).unflatten(2, (targets, codes)).transpose(1, 2)

@@ -63,8 +63,14 @@ class Generator(nn.Module):
         """
 
     @abstractmethod
-    def read(self, history: Tensor, lengths: Tensor, users: Tensor | None = None) -> Any:
-        """All that search needs of histories (oldest item first, filled at the end), computed once."""
+    def read(self, history: Tensor, lengths: Tensor, users: Tensor | None = None, missing: Sequence[int] = ()) -> Any:
+        """All that search needs of histories (oldest item first, filled at the end), computed once.
+
+        ``missing``: modalities that no item of the histories has.
+
+        Raises:
+            StudyError: modalities are missing that the model has no masks for.
+        """
 
     @abstractmethod
     def write(

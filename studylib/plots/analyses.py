@@ -52,7 +52,8 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
             hatch=hatch, edgecolor="#333333", linewidth=0.6, error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
     axis.set_xticks(places, costs["page"].str.replace(", ", ",\n"))
-    axis.set(ylabel="share", ylim=(0, 1))
+    said = "neighbours: against the first page of its layout, and the first varied page against the first of all"
+    axis.set(ylabel="share", ylim=(0, 1), xlabel=said)
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left")
     return axis

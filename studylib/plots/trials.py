@@ -95,18 +95,27 @@ def differences(
     return axis
 
 
-def changes(table: pd.DataFrame, title: str) -> Figure:
+def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     """Relative changes in % with their intervals, from ``tables.changes``; the paper's as diamonds.
 
     A panel a row of trials, which a pair names before its first ": "; in it a line for what is compared.
+
+    Args:
+        band: changes up to so many % either way lie on grey.
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
     rows = list(cut[0].unique())
     figure, axes = plt.subplots(
-        1, len(rows), figsize=(6.6, 1.6 + 0.28 * cut[1].nunique()), sharex=True, sharey=True, squeeze=False
+        1,
+        len(rows),
+        figsize=(max(6.6, 3.6 + len(rows)), 1.6 + 0.28 * cut[1].nunique()),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axis, row in zip(axes[0], rows, strict=True):
         _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
+        axis.axvspan(-band, band, color="#dddddd", zorder=0)
         axis.set_title(row.replace(" + ", "\n+ "), fontsize="small")
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
