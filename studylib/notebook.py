@@ -223,21 +223,28 @@ class Parameters(Fields):
         Raises:
             StudyError: one of them reads no pages, so that every page would give it the same.
         """
-        for name in self.resized:
-            of = name.removeprefix("shuffled:")
-            if not trials.is_encoder(of) or of == "random" or encoder(of).reads != "pages":
-                raise StudyError(f"resized: {name} reads no pages; choose one of kind ocr from 'study encoders'")
         rows = {method(name).label: (name, AS_IT_IS) for name in self.resized}
         for choice in choices("fusions", self.fusions).values():
             label = fused_label(method(self.resized[0]).label, choice.label)
             rows[label] = (self._together(self.resized[0], choice), choice)
         return {
-            label: {
-                page.label: self.content(features, replace(choice, page=page.page, names=choice.names + page.names))
-                for page in choices("pages", self.pages).values()
-            }
+            label: {page.label: self._on(page, features, choice) for page in choices("pages", self.pages).values()}
             for label, (features, choice) in rows.items()
         }
+
+    def on_varied(self) -> dict[str, list[Trial]]:
+        """The rows of the ``varied`` readers, each item's page in a layout of its own.
+
+        Raises:
+            StudyError: as ``drawn``.
+        """
+        (page,) = choices("pages", ("1024:varied",)).values()
+        return {method(name).label: self._on(page, name, AS_IT_IS) for name in self.varied}
+
+    def _on(self, page: Choice, features: str, choice: Choice) -> list[Trial]:
+        if not any(map(_reads_pages, features.split("+"))):
+            raise StudyError(f"{features} reads no pages; choose one of kind ocr from 'study encoders'")
+        return self.content(features, replace(choice, page=page.page, names=choice.names + page.names))
 
     def baseline_trials(self) -> list[Trial]:
         """What reads no content: one trial a seed, or one alone where no seed changes anything."""
@@ -266,6 +273,11 @@ class Parameters(Fields):
 
     def records(self, wanted: Sequence[Trial]) -> list[dict]:
         return trials.run(wanted, jobs=self.jobs, train=self.train, engine=self.engine)
+
+
+def _reads_pages(features: str) -> bool:
+    name = features.removeprefix("shuffled:")
+    return trials.is_encoder(name) and encoder(name).reads == "pages"
 
 
 def parameters(namespace: dict) -> Parameters:

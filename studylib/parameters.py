@@ -50,6 +50,7 @@ class Fields(Settings):
     pages: tuple[str, ...] = ("1024", "256")
     fusions: tuple[str, ...] = ("gate",)
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
+    varied: tuple[str, ...] = ()
     encoder: str = "ppocr-v6"
     item: int = Field(0, ge=0)
     user: int = Field(0, ge=0)

@@ -350,9 +350,13 @@ def test_pages_are_for_what_reads_pages():
     rows = notebook.check({"resized": ["shuffled:pixels"], "fusions": ["gate", "B"]}, "x").drawn()
     fused = [row.removeprefix(next(iter(rows))) for row in rows]
     assert fused == ["", " + image, gate", " + image, B interleaved"]
+    varied = notebook.check({"varied": ["pixels"], "resized": ["pixels"], "pages": ["1024:varied"]}, "x")
+    assert [*varied.on_varied().values()] == [varied.drawn()["raw pixels 64x64"]["1024 px, varied"]]
     for name in ("minilm", "random", "index:x", "features:x"):
-        with pytest.raises(StudyError, match=f"{name} reads no pages"):
-            notebook.check({"resized": [name]}, "x").drawn()
+        given = notebook.check({"resized": [name], "varied": [name], "fusions": []}, "x")
+        for rows in (given.drawn, given.on_varied):
+            with pytest.raises(StudyError, match=f"{name} reads no pages"):
+                rows()
 
 
 def test_baselines_with_fewer_seeds():
