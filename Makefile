@@ -19,7 +19,8 @@ figures: install
 	$(BIN)/study run $(filter-out %/00_tour.ipynb %/01_datasets.ipynb %/14_claims.ipynb,$(NOTEBOOKS)) params/scientific.yaml \
 	  -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/04_late_fusion.ipynb notebooks/07_modality_overlap.ipynb \
-	  notebooks/11_generator.ipynb params/instruments.yaml -p train false
+	  notebooks/08_modality_values.ipynb notebooks/11_generator.ipynb notebooks/12_mscgrec.ipynb params/instruments.yaml \
+	  -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/04_late_fusion.ipynb \
 	  notebooks/07_modality_overlap.ipynb params/arts.yaml -p train false
 	$(BIN)/study run notebooks/02_unimodal.ipynb notebooks/03_early_fusion.ipynb notebooks/05_resolution.ipynb \

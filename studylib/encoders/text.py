@@ -55,7 +55,7 @@ def _room(model, tokenizer) -> int:
     return tokenizer.model_max_length
 
 
-def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = 256) -> Rows:
+def unit_token_mean(folder: Path, family: str = "AutoModel", longest: int = LONGEST) -> Rows:
     """Masked mean, then rows of length one, as sentence-transformers does (MiniLM 256 tokens, MPNet 384)."""
     means = token_mean(folder, family, longest)
     return lambda texts: unit_rows(means(texts))
