@@ -37,7 +37,7 @@ class Parameters(Fields):
 
         A row that ``fewer_seeds`` names, by its features or its choices, has at most so many.
         """
-        seeds = min(self.seeds, *(self.fewer_seeds.get(row, self.seeds) for row in (features, *choice.names)))
+        seeds = self._seeds(features, *choice.names)
         aligned, more = ALIGNMENT[self.budget] | self.alignment if choice.aligned else {}, {}
         generator = self.generator | choice.generator | aligned
         if choice.fusion == "stacked":
@@ -241,6 +241,9 @@ class Parameters(Fields):
         (page,) = choices("pages", ("1024:varied",)).values()
         return {method(name).label: self._on(page, name, AS_IT_IS) for name in self.varied}
 
+    def _seeds(self, *names: str) -> int:
+        return min(self.seeds, *(self.fewer_seeds.get(name, self.seeds) for name in names))
+
     def _on(self, page: Choice, features: str, choice: Choice) -> list[Trial]:
         if not any(map(_reads_pages, features.split("+"))):
             raise StudyError(f"{features} reads no pages; choose one of kind ocr from 'study encoders'")
@@ -251,9 +254,7 @@ class Parameters(Fields):
         return [
             trial(data=self.data, generator={"name": name, **settings}, seed=seed)
             for name, settings in self.baselines.items()
-            for seed in range(
-                1 if method("none", name).seedless else min(self.seeds, self.fewer_seeds.get(name, self.seeds))
-            )
+            for seed in range(1 if method("none", name).seedless else self._seeds(name))
         ]
 
     def run(self) -> list[dict]:

@@ -105,14 +105,8 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
     rows = list(cut[0].unique())
-    figure, axes = plt.subplots(
-        1,
-        len(rows),
-        figsize=(max(6.6, 3.6 + len(rows)), 1.6 + 0.28 * cut[1].nunique()),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
+    size = max(6.6, 3.6 + len(rows)), 1.6 + 0.28 * cut[1].nunique()
+    figure, axes = plt.subplots(1, len(rows), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis, row in zip(axes[0], rows, strict=True):
         _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
