@@ -41,7 +41,7 @@ def tokenize(seconds: float = 60, items: int = 6250, dims: int = 768) -> dict:
     try:
         import faiss
     except ImportError:
-        raise StudyError("bench tokenize: faiss is not installed; pip install faiss-cpu (extra 'dev')") from None
+        raise StudyError("bench tokenize: faiss is not installed; pip install faiss-cpu (extra 'opq')") from None
     from studylib.tokenizers.residual_kmeans import fit
 
     faiss.omp_set_num_threads(1)

@@ -33,7 +33,7 @@ def rotation(x: Float[np.ndarray, "row dims"], levels: int, codes: int, iteratio
     try:
         import faiss
     except ImportError:
-        raise StudyError("tokenizer opq: faiss is not installed; pip install faiss-cpu (extra 'dev')") from None
+        raise StudyError("tokenizer opq: faiss is not installed; pip install faiss-cpu (extra 'opq')") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     transform = faiss.OPQMatrix(x.shape[1], levels)
     transform.niter, transform.verbose = iterations, False
