@@ -67,6 +67,8 @@ METHODS = {
     "sentence-t5-base": Method("Sentence-T5-base", "text"),
     "ppocr-v6": Method("PP-OCRv6", "ocr"),
     "ppocr-v4": Method("PP-OCRv4", "ocr"),
+    "ppocr-v6-backbone": Method("PP-OCRv6, backbone", "ocr"),
+    "ppocr-v4-backbone": Method("PP-OCRv4, backbone", "ocr"),
     "easyocr-crnn": Method("EasyOCR CRNN", "ocr"),
     "craft": Method("CRAFT (page)", "ocr"),
     "donut-base": Method("Donut-base", "ocr"),

@@ -39,6 +39,8 @@ def told_apart():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_RESULTS", str(paths.ROOT / "results"))
         groups = tables.records_behind("table_4", "planted") | tables.records_behind("resolution", "planted")
+        varied = tables.records_behind("table_4_varied", "planted")
+    groups |= {f"{name}, on varied pages": records for name, records in varied.items()}
 
     def asked(more: str, less: str) -> bool:
         return compare(*tables.paired(groups[more], groups[less], "recall@10")).low > 0
@@ -65,6 +67,16 @@ def test_pixels_do_as_well_as_reading_on_one_template_and_as_names_on_many(recal
     for better in (pixels, "PP-OCRv6, 1024 px, varied"):  # two seeds of pixels differ too much to be told apart
         assert recall[varied] < 0.75 * recall[better]
     assert recall[varied] < 1.1 * recall["PP-OCRv6, rows shuffled"]
+
+
+def test_on_varied_pages_readers_find_what_they_read_and_an_untrained_one_nothing(recall, told_apart):
+    varied = saved("table_4_varied", "recall@10")
+    for reader in ("PP-OCRv6", "PP-OCRv4", "EasyOCR CRNN"):
+        assert told_apart(f"{reader}, on varied pages", "CRNN, random weights, on varied pages"), reader
+        assert varied[reader] > 0.9 * recall[reader]
+    for blind in ("CRNN, random weights", "raw pixels 64x64"):
+        assert varied[blind] < 0.75 * recall[blind]
+        assert varied[blind] < 1.1 * varied["PP-OCRv6, rows shuffled"]
 
 
 def test_size_costs_what_varied_layouts_lay_bare(recall, told_apart):
