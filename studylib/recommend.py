@@ -156,9 +156,12 @@ def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
         try:
             return trained(trial, data, file.parent)
         except Damaged as error:
+            print(f"{error}: damaged weights, or of no use here", flush=True)
             aside = file.with_suffix(".unused")
-            file.replace(aside)  # a training writes its own, and these may be good elsewhere
-            print(f"{error}: damaged weights, or of no use here; kept as {aside.name}", flush=True)
+            if not aside.exists():  # the first may be good elsewhere; later ones were trained here, and can be again
+                file.replace(aside)
+                print(f"{file}: kept as {aside.name}", flush=True)
+            file.unlink(missing_ok=True)
     print(f"{file}: no weights here; copy its folder from where it was trained. Training it again now", flush=True)
     # Beside the published store: another machine may give other bytes, and a record is never written over.
     outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))

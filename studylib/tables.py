@@ -151,6 +151,12 @@ def validation(group: Sequence[dict]) -> float:
     return float(np.mean([best_epoch(record["epochs"])["recall@10"] for record in group]))
 
 
+def validation_users(group: Sequence[dict]) -> int:
+    """Of how many users ``validation`` is; values of others are no choice between rows."""
+    users = group[0]["data"]["users"]
+    return min(users, group[0]["trial"]["generator"].get("validation_users", users))
+
+
 def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@10") -> pd.DataFrame:
     """One row a group: the metric with every item allowed, by another of ``RULES``, and the change.
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studylib import paths
@@ -33,7 +33,8 @@ def verify() -> Iterator[Problem]:
     for file, keys in used_by_tables().items():
         for key in sorted(keys - there):
             yield Problem("missing", str(file), f"trial {key} is not in the store; run its notebook again")
-    yield from _verify_store(Store(paths.cache_root() / "retrained"))
+    for problem in _verify_store(Store(paths.cache_root() / "retrained")):
+        yield replace(problem, what="remove that trial's folder; it is trained again when it is needed")
     cached = (paths.cache_root() / name for name in ("embeddings", "reading", "trials"))
     roots = (paths.results_root() / "embeddings", *cached)
     for array in sorted(file for root in roots for file in root.rglob("*.npy")):
@@ -171,10 +172,12 @@ def remove(garbage: Sequence[Garbage]) -> list[Garbage]:
     """Remove what was found, as far as it is still there; what has come into use since is left, and returned."""
     left = []
     for found in garbage:
-        if not found.path.is_dir():
-            found.path.unlink(missing_ok=True)
-        elif _idle(found.path, work_folder(found.path.name)):
+        if not found.path.exists():
+            continue
+        if found.path.is_dir() and _idle(found.path, work_folder(found.path.name)):
             shutil.rmtree(found.path, ignore_errors=True)
+        elif found.path.is_file() and _age(found.path) > A_DAY:
+            found.path.unlink(missing_ok=True)
         else:
             left.append(found)
     return left

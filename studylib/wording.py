@@ -8,7 +8,7 @@ from scipy import stats
 
 from studylib.analysis.significance import Comparison, compare
 from studylib.metrics import best_epoch
-from studylib.tables import METRICS, epochs_planned, paired, per_user, validation
+from studylib.tables import METRICS, epochs_planned, paired, per_user, validation, validation_users
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -99,6 +99,8 @@ def findings(
     content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
     if groups is None or content.empty or baselines.empty:
         return lines
+    if len({validation_users(groups[name]) for name in content["method"]}) > 1:
+        return [*lines, "Rows were validated on different users, so none is chosen here as the best by validation."]
     # The best is chosen on validation, so that its test is no test of its luck; the strongest baseline gets its luck.
     best = max(content["method"], key=lambda name: validation(groups[name]))
     strongest = baselines.loc[baselines[metric].idxmax(), "method"]
@@ -199,8 +201,11 @@ def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], s
     >>> for line in lines: print(line)  # doctest: +ELLIPSIS
     Spread of the encoders' means: 4.0 % of their mean, by users and seeds alone 2.0 %: not told apart, p 0.3000; ...
     The paper's: 2.0 %, not told apart from the 2.2 % of equal encoders of 5 seeds, if a seed moves ...
-    >>> encoders_or_seeds(pd.Series(spread | {"p": np.nan, "seeds free": 8}), 0.1, [0.098, 0.1, 0.102])
-    []
+    >>> print(encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8}), 0.1, [0.08, 0.1, 0.12])[1][:36])
+    The paper's: 20.0 %, more than the 2
+    >>> [len(encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8} | odd), 0.1, [0.098, 0.1, 0.102]))
+    ...     for odd in ({"sd of a seed": 0.0}, {"p": np.nan})]
+    [1, 0]
     """
     if np.isnan(spread["p"]):
         return []
@@ -208,11 +213,16 @@ def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], s
     paper, alone = np.std(theirs, ddof=1) / np.mean(theirs), alone / np.sqrt(seeds)
     told = "told apart" if spread["p"] < 0.05 else "not told apart"
     missed = f"; a difference below {100 * spread['least difference'] / mean:.0f} % would mostly be missed"
-    p = stats.f.sf((paper / alone) ** 2, len(theirs) - 1, spread["seeds free"]) if alone else np.nan
+    said = [
+        f"Spread of the encoders' means: {100 * ours:.1f} % of their mean, by users and seeds alone "
+        f"{100 * noise:.1f} %: {told}, p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}."
+    ]
+    if not alone:  # seeds that all find the same give nothing to compare the paper's with
+        return said
+    p = stats.f.sf((paper / alone) ** 2, len(theirs) - 1, spread["seeds free"])
     beside = "more than" if p < 0.05 else "not told apart from"
     return [
-        f"Spread of the encoders' means: {100 * ours:.1f} % of their mean, by users and seeds alone "
-        f"{100 * noise:.1f} %: {told}, p {spread['p']:.4f}{missed if spread['p'] >= 0.05 else ''}.",
+        *said,
         f"The paper's: {100 * paper:.1f} %, {beside} the {100 * alone:.1f} % of equal encoders of {seeds} seeds, if a "
         f"seed moves its generator as much as ours (F test, p {p:.2f}).",
     ]

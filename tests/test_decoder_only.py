@@ -160,3 +160,9 @@ def test_choices_of_the_generator_learn_the_planted_rule(folders, changes):
 def test_windows_of_a_decoder_only_generator_are_refused():
     with pytest.raises(StudyError, match="set training to one-pass"):
         trial(data="x", budget="paper", generator={"architecture": "decoder-only"})
+
+
+def test_a_modality_cannot_be_missing():
+    codes = torch.as_tensor(IDS.codes[None, :2])
+    with pytest.raises(StudyError, match="has no masks, so no modality can be missing"):
+        generator().read(codes, torch.tensor([2]), missing=[0])

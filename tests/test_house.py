@@ -78,6 +78,7 @@ def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> d
     trained = [{"epoch": 1, "recall@10": found.means()["recall@10"]}]
     return {
         "trial": {"features": features, "seed": seed, "generator": {"name": generator}},
+        "data": {"users": len(ranks)},
         "metrics": found.means(), "metrics_unseen": found.means(), "ranks": found.pack(), "ranks_unseen": found.pack(),
         "semantic_ids": None,
         "epochs": [] if generator in ("popularity", "item-knn") else trained,
@@ -226,6 +227,8 @@ def test_the_best_row_is_the_best_on_validation():
     assert control.startswith("A control has a larger mean, noise (")
     assert "it is above best, p 0.0" in control
     assert tables.strongest(groups, ["lucky"]) == ["best", "item-kNN"] == tables.strongest(groups, [])
+    groups["best"][0]["trial"]["generator"]["validation_users"] = 299
+    assert "validated on different users" in wording.findings(tables.comparison(groups), groups)[-1]
 
 
 def test_what_draws_nothing_is_the_same_with_every_seed():

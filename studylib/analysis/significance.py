@@ -169,7 +169,7 @@ def between_groups(groups: Sequence[Float[np.ndarray, "seeds users"]]) -> dict[s
     """Do groups (encoders) differ by more than other users and seeds would make them? NaN where no pair knows of seeds.
 
     What is compared is every pair, as ``compare`` does it; pairs of one seed each, which say nothing of seeds, are left
-    out.
+    out of all but ``sd of means``.
 
     Returns:
         ``sd of means``: of the groups. ``sd by chance``: what it would be if only users and seeds differed (the root of
