@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from studylib.analysis.significance import Comparison, compare
+from studylib.drawn import TRAINED
 from studylib.metrics import best_epoch
 from studylib.tables import METRICS, epochs_planned, paired, per_user, validation, validation_users
 
@@ -187,28 +188,29 @@ def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> li
     return lines
 
 
-def encoders_or_seeds(spread: pd.Series, mean: float, theirs: Sequence[float], seeds: int = 5) -> list[str]:
+def encoders_or_seeds(spread: pd.DataFrame, theirs: Sequence[float], seeds: int = 5) -> list[str]:
     """Is "the encoder does not matter" more than noise? A sentence on our encoders, and one on the paper's.
 
     Args:
-        spread: a row of ``significance.between_groups``; nothing is said where it knows no spread over seeds.
-        mean: of our encoders; standard deviations are compared as shares of the mean, for the scales differ.
+        spread: ``drawn.between_encoders``; nothing is said where the trained ones have no row. Standard deviations
+            are compared as shares of the mean, for the scales differ.
         theirs: the paper's encoders' means, each over ``seeds`` seeds. Whether they differ by more than equal encoders
             would is an F test, against the spread of a seed here.
 
     >>> spread = {"sd of means": 0.004, "sd by chance": 0.002, "sd of a seed": 0.005, "least difference": 0.01}
-    >>> lines = encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8}), 0.1, [0.098, 0.1, 0.102])
-    >>> for line in lines: print(line)  # doctest: +ELLIPSIS
+    >>> row = {"rows": TRAINED, "mean": 0.1, "p": 0.3, "seeds free": 8} | spread
+    >>> for line in encoders_or_seeds(pd.DataFrame([row]), [0.098, 0.1, 0.102]): print(line)  # doctest: +ELLIPSIS
     Spread of the encoders' means: 4.0 % of their mean, by users and seeds alone 2.0 %: not told apart, p 0.3000; ...
     The paper's: 2.0 %, not told apart from the 2.2 % of equal encoders of 5 seeds, if a seed moves ...
-    >>> print(encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8}), 0.1, [0.08, 0.1, 0.12])[1][:36])
+    >>> print(encoders_or_seeds(pd.DataFrame([row]), [0.08, 0.1, 0.12])[1][:36])
     The paper's: 20.0 %, more than the 2
-    >>> [len(encoders_or_seeds(pd.Series(spread | {"p": 0.3, "seeds free": 8} | odd), 0.1, [0.098, 0.1, 0.102]))
-    ...     for odd in ({"sd of a seed": 0.0}, {"p": np.nan})]
-    [1, 0]
+    >>> rows = pd.DataFrame([row | {"sd of a seed": 0.0}])
+    >>> len(encoders_or_seeds(rows, [0.098, 0.1, 0.102])), encoders_or_seeds(rows[:0], [0.098, 0.1, 0.102])
+    (1, [])
     """
-    if np.isnan(spread["p"]):
+    if not len(spread) or spread["rows"].iloc[0] != TRAINED:
         return []
+    spread, mean = spread.iloc[0], spread["mean"].iloc[0]
     ours, noise, alone = (spread[name] / mean for name in ("sd of means", "sd by chance", "sd of a seed"))
     paper, alone = np.std(theirs, ddof=1) / np.mean(theirs), alone / np.sqrt(seeds)
     told = "told apart" if spread["p"] < 0.05 else "not told apart"

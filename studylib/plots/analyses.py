@@ -52,35 +52,47 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
             hatch=hatch, edgecolor="#333333", linewidth=0.6, error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
     axis.set_xticks(places, costs["page"].str.replace(", ", ",\n"))
-    said = "neighbours: against the first page of its layout, and the first varied page against the first of all"
+    said = "neighbours: against the first page"
+    if costs["against"].nunique() > 1:
+        said += " of its layout, and the first varied page against the first of all"
     axis.set(ylabel="share", ylim=(0, 1), xlabel=said)
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left")
     return axis
 
 
-def relations(table: pd.DataFrame, axis: Axes) -> Axes:
-    """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band."""
-    places = np.arange(len(table))[::-1]
-    names = [f"{row['data']}: {row['property']} of the {row['of']}" for _, row in table.iterrows()]
-    axis.axvline(0, color="#333333", linewidth=0.8)
-    axis.barh(
-        places, table["shuffled high"] - table["shuffled low"], left=table["shuffled low"], height=0.7, color="#dddddd",
-        label="properties dealt out at random",
-    )  # fmt: skip
-    spread = [table["rho"] - table["low targets"], table["high targets"] - table["rho"]]
-    axis.errorbar(
-        table["rho"], places, xerr=np.clip(spread, 0, None), fmt="o", color="#0072B2", capsize=3, markersize=4.5,
-        label="95 % over targets",
-    )  # fmt: skip
-    axis.set_yticks(places, names)
-    axis.set_ylim(-0.6, len(table) - 0.4)
-    axis.use_sticky_edges = False  # else the axis ends where the widest band does, and cuts whiskers
-    axis.margins(x=0.05)
-    axis.set_xlabel("Spearman's ρ with the gain of OCR-text over text (NDCG@20)")
-    axis.grid(axis="y", visible=False)
-    legend_aside(axis)
-    return axis
+def relations(table: pd.DataFrame, title: str) -> Figure:
+    """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band.
+
+    A panel a data set; in it a line for each property, of the target and of the history.
+    """
+    table = table.assign(said=table["property"] + " of the " + table["of"])
+    names = list(dict.fromkeys(table.sort_values("of", ascending=False, kind="stable")["said"]))
+    place = {said: len(names) - 1 - number for number, said in enumerate(names)}
+    data_sets = list(table["data"].unique())
+    size = max(6.6, 3.4 + 1.3 * len(data_sets)), 1.5 + 0.26 * len(names)
+    figure, axes = plt.subplots(1, len(data_sets), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], data_sets, strict=True):
+        rows = table[table["data"] == name]
+        places, low, high = rows["said"].map(place), rows["shuffled low"], rows["shuffled high"]
+        axis.axvline(0, color="#333333", linewidth=0.8)
+        axis.barh(places, high - low, left=low, height=0.7, color="#dddddd", label="properties dealt out at random")
+        spread = [rows["rho"] - rows["low targets"], rows["high targets"] - rows["rho"]]
+        axis.errorbar(
+            rows["rho"], places, xerr=np.clip(spread, 0, None), fmt="o", color="#0072B2", capsize=3, markersize=4.5,
+            label="95 % over targets",
+        )  # fmt: skip
+        axis.set_title(name, fontsize="small")
+        axis.set_yticks(list(place.values()), names)
+        axis.set_ylim(-0.6, len(names) - 0.4)
+        axis.use_sticky_edges = False  # else the axis ends where the widest band does, and cuts whiskers
+        axis.margins(x=0.05)
+        axis.set_xlabel("Spearman's ρ")
+        axis.grid(axis="y", visible=False)
+    lines, said = axes[0][0].get_legend_handles_labels()
+    figure.legend(lines, said, loc="outside lower center", ncols=2)
+    figure.suptitle(title)
+    return figure
 
 
 def agreement(pairs: pd.DataFrame, title: str) -> Figure:
