@@ -4,7 +4,7 @@ from itertools import product
 
 import pandas as pd
 
-from studylib import tables, trials
+from studylib import results, trials
 from studylib.config import ItemKnnSettings, trial
 from studylib.data import load
 from studylib.metrics import Ranks, best_epoch
@@ -55,7 +55,7 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     found = [_best_epoch(record) for record in records] or _counted(data, grid)
     table = pd.DataFrame([point | best for point, best in zip(grid, found, strict=True)])
     table = table.sort_values("validation recall@10", ascending=False, kind="stable", ignore_index=True)
-    tables.save(table, f"tuning_{name}", data, records=records)
+    results.save(table, f"tuning_{name}", data, records=records)
     return table
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import paths, tables
+from studylib import paths, results, tables
 from studylib.ablations import COLLISIONS, EARLY, GENERATORS, LATE, MSCGREC, TOKENIZERS, fused_label, page, shape
 from studylib.analysis import claims
 from studylib.analysis.claims import CONTRADICTED, DEPENDS, NOT_RUN, REPRODUCED, UNDECIDED, Claim, Finding
@@ -73,7 +73,7 @@ def test_two_rows_of_a_table_of_trials(folders):
     records = run([trial(data="Toy", features=name, tokenizer=TOKENIZER, generator=QUICK)
                    for name in ("features:circle", "random")])  # fmt: skip
     groups = {"a": records[:1], "b": records[1:]}
-    tables.save(tables.comparison(groups), "t", "Toy", records=groups)
+    results.save(tables.comparison(groups), "t", "Toy", records=groups)
     found = claims.find(Claim(**ROWS, above=0), "Toy")
     one, other = (record["metrics"]["recall@10"] for record in records)
     assert found.value == pytest.approx((one - other) / other)
@@ -87,14 +87,14 @@ def test_one_row_of_a_table_of_measures(folders):
     table = pd.DataFrame(
         {"of": ["x", "y"], "prefix": [1, 1], "rho": [0.2, 0.3], "low": [0.1, -0.1], "high": [0.3, 0.7]}
     )
-    tables.save(table, "t", "Toy")
+    results.save(table, "t", "Toy")
     own = {name: value for name, value in ROWS.items() if name not in ("first", "second")}
     own |= {"columns": ("rho", "low", "high"), "above": 0}
     assert claims.find(Claim(**own, where_row={"of": "x", "prefix": "1"}), "Toy").verdict == REPRODUCED
     assert claims.find(Claim(**own, where_row={"of": "y"}), "Toy").verdict == UNDECIDED
     assert "has 2 rows" in claims.find(Claim(**own, where_row={"prefix": "1"}), "Toy").missing
     pooled = pd.concat([table.assign(data="Toy"), table.assign(data="pooled", rho=-1.0)])
-    tables.save(pooled, "t", "Toy")
+    results.save(pooled, "t", "Toy")
     assert claims.find(Claim(**own, where_row={"of": "x", "prefix": "1"}), "Toy").value == table["rho"].iloc[0]
 
 
@@ -138,7 +138,7 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
 def test_what_is_behind_a_table_pairs_by_seed(monkeypatch):
     """Its list has the keys in alphabetical order, which is no order of seeds."""
     monkeypatch.setenv("STUDY_RESULTS", str(paths.ROOT / "results"))
-    groups = tables.records_behind("resolution", "planted")
+    groups = results.records_behind("resolution", "planted")
     assert {tuple(record["trial"]["seed"] for record in group) for group in groups.values()} == {(0, 1), (0,)}
 
 
@@ -152,7 +152,7 @@ def test_a_file_without_claims_is_named(tmp_path, text):
 def test_the_committed_ledger_is_that_of_the_committed_tables():
     """``make ledger`` renews it, and the README's."""
     found, _ = claims.ledger(claims.read())
-    committed = tables.saved("ledger", "claims").rename(columns=claims.MARK_COLUMN).fillna("")
+    committed = results.saved("ledger", "claims").rename(columns=claims.MARK_COLUMN).fillna("")
     assert found.to_dict("records") == committed.to_dict("records")
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert claims.into(readme, committed) == readme

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from studylib import tables
+from studylib import results, tables
 from studylib.analysis import expected
 from studylib.config import trial
 from studylib.errors import StudyError
@@ -25,7 +25,7 @@ def test_every_row_is_there_once_and_baselines_come_last(folders):
     spec = dict(data="Toy", features="random", tokenizer=TOKENIZER, generator=QUICK, budget="smoke")
     rows = {"random": run([trial(**spec, seed=seed) for seed in (0, 1)]), "popularity": baseline}
     for name, groups in {"one": rows, "two": {"same": rows["random"], "first": rows["random"][:1]} | rows}.items():
-        tables.save(tables.comparison(groups), name, "Toy", records=groups)
+        results.save(tables.comparison(groups), name, "Toy", records=groups)
     part = expected.Part(data="Toy", tables={"one": "", "two": "again"}, first=["one"])
     assert expected.expected([part.short])["Semantic IDs from"].tolist() == ["random", "popularity"]
     found = expected.expected([part])
@@ -34,8 +34,8 @@ def test_every_row_is_there_once_and_baselines_come_last(folders):
     values = pd.Series([record["metrics"]["recall@10"] for record in rows["random"]])
     assert found["Recall@10"][0] == f"{values.mean():.4f} ± {values.std():.4f}"
     assert found["Recall@10"][1] == f"{values[0]:.4f}"
-    table = tables.saved("one", "Toy")
-    tables.save(table.assign(**{"recall@10": table["recall@10"] + 0.01}), "one", "Toy")
+    table = results.saved("one", "Toy")
+    results.save(table.assign(**{"recall@10": table["recall@10"] + 0.01}), "one", "Toy")
     with pytest.raises(StudyError, match="one of Toy: random is not what its trials have; redraw"):
         expected.expected([part])
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from studylib import paths, plots, tables, wording
+from studylib import paths, plots, results, tables, wording
 from studylib.analysis.significance import compare
 from studylib.cli import main
 from studylib.config import TigerSettings, trial
@@ -87,7 +87,7 @@ def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> d
 
 def test_a_data_set_given_as_a_folder_goes_by_its_name(folders, tmp_path):
     table = pd.DataFrame({"a_b": ["50 %"]})
-    folder = tables.save(table, "t", str(tmp_path / "deep" / "Mine"))
+    folder = results.save(table, "t", str(tmp_path / "deep" / "Mine"))
     assert folder == folders / "results" / "Mine"
     assert r"a\_b" in (folder / "t.tex").read_text()
     assert r"50 \%" in (folder / "t.tex").read_text()
@@ -101,13 +101,13 @@ def test_a_table_is_not_written_over_by_another_data_sets_or_a_smaller_budgets(f
         run([trial(data=str(folders / where / "Toy"), generator={"name": "popularity"})]) for where in ("data", "else")
     )
     table = pd.DataFrame({"a": [1]})
-    file = tables.save(table, "t", "Toy", records=mine) / "t.csv"
+    file = results.save(table, "t", "Toy", records=mine) / "t.csv"
     before = file.read_bytes()
     other = pd.DataFrame({"a": [2]})
     with pytest.raises(StudyError, match=r"else/Toy; set STUDY_RESULTS and STUDY_FIGURES"):
-        tables.save(other, "t", "Toy", records=theirs)
+        results.save(other, "t", "Toy", records=theirs)
     assert file.read_bytes() == before
-    tables.save(other, "t", "Toy", records=mine)
+    results.save(other, "t", "Toy", records=mine)
     assert file.read_bytes() != before
 
 
@@ -122,9 +122,9 @@ def test_a_table_is_not_written_over_by_a_smaller_budgets(folders, monkeypatch):
     monkeypatch.setattr("studylib.store.Store.record", lambda store, key: stored[key])
     table = pd.DataFrame({"a": [1]})
     for budget in ("smoke", "cpu", "paper"):
-        file = tables.save(table.assign(a=budget), "t", "Toy", records={"x": [of(budget)], "y": [counted]}) / "t.csv"
+        file = results.save(table.assign(a=budget), "t", "Toy", records={"x": [of(budget)], "y": [counted]}) / "t.csv"
     with pytest.raises(StudyError, match=r"t.trials.json: is of budget paper, larger than cpu; set STUDY_RESULTS"):
-        tables.save(table, "t", "Toy", records={"x": [of("cpu")], "y": [counted]})
+        results.save(table, "t", "Toy", records={"x": [of("cpu")], "y": [counted]})
     assert "paper" in file.read_text()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import paths, tables
+from studylib import paths, results, tables
 from studylib.ablations import choices, page_references
 from studylib.analysis import reading
 from studylib.analysis.geometry import neighbours
@@ -38,8 +38,8 @@ def told_apart():
     """Whether the first of two rows finds more than the second, told apart over users and seeds, seed by seed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_RESULTS", str(paths.ROOT / "results"))
-        groups = tables.records_behind("table_4", "planted") | tables.records_behind("resolution", "planted")
-        varied = tables.records_behind("table_4_varied", "planted")
+        groups = results.records_behind("table_4", "planted") | results.records_behind("resolution", "planted")
+        varied = results.records_behind("table_4_varied", "planted")
     groups |= {f"{name}, on varied pages": records for name, records in varied.items()}
 
     def asked(more: str, less: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import checkpoints, content, paths, tables, upkeep
+from studylib import checkpoints, content, paths, results, upkeep
 from studylib.cli import main
 from studylib.config import trial
 from studylib.encoders import cache
@@ -259,7 +259,7 @@ def test_gc_keeps_the_trials_of_a_data_set_without_lists(finished, folders, caps
 def test_a_table_names_its_trials(finished, folders):
     import pandas as pd
 
-    tables.save(pd.DataFrame({"a": [1]}), "t", "Toy", records=[finished])
+    results.save(pd.DataFrame({"a": [1]}), "t", "Toy", records=[finished])
     assert json.loads((paths.results_of("Toy") / "t.trials.json").read_text()) == {"features:circle": [finished["key"]]}
     (paths.results_of("Toy") / "t.trials.json").write_text("{")
     with pytest.raises(StudyError, match=r"t\.trials\.json: no list of trial keys"):

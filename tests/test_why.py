@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from studylib import tables
+from studylib import results
 from studylib.analysis import attributes, why
 from studylib.analysis.correlation import spearman
 from studylib.data.dataset import Dataset
@@ -255,7 +255,7 @@ def test_data_sets_without_both_rows_are_left_out_and_named(monkeypatch):
         return own if data == "shop" else {"text": own["text"]}
 
     asked = []
-    monkeypatch.setattr(tables, "records_behind", behind)
+    monkeypatch.setattr(results, "records_behind", behind)
     monkeypatch.setattr(why, "load", lambda name: data)
     monkeypatch.setattr(why, "subwords_of", lambda name: asked.append(name) or (str.split, 15))
     found, left_out = why.cases(["bare", "shop", "textual"], "text", "ocr")

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from studylib import paths, tables
+from studylib import paths, results, tables
 from studylib.analysis.significance import relative
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml, write_bytes
@@ -157,7 +157,7 @@ def find(claim: Claim, data: str) -> Finding:
     try:
         if claim.where_row:
             return _measured(claim, data)
-        groups = tables.records_behind(claim.table, data)
+        groups = results.records_behind(claim.table, data)
     except StudyError:
         lost = (paths.results_of(data) / f"{claim.table}.csv").exists()
         what = "has lost a trial or its list of them: see `study verify`" if lost else "is not there"
@@ -173,7 +173,7 @@ def find(claim: Claim, data: str) -> Finding:
 
 
 def _measured(claim: Claim, data: str) -> Finding:
-    table = tables.saved(claim.table, data)
+    table = results.saved(claim.table, data)
     of_data = {"data": data} if "data" in table else {}  # a pooled table has rows of several data sets
     absent = [column for column in (*claim.where_row, *claim.columns) if column not in table]
     if absent:
@@ -246,5 +246,5 @@ def _said(finding: Finding) -> str:
 
 if __name__ == "__main__":  # python -m studylib.analysis.claims README.md
     file = Path(sys.argv[1])
-    ledger = tables.saved("ledger", "claims").rename(columns=MARK_COLUMN)
+    ledger = results.saved("ledger", "claims").rename(columns=MARK_COLUMN)
     write_bytes(file, into(file.read_text(encoding="utf-8"), ledger).encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from studylib import paths, tables
+from studylib import paths, results, tables
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
@@ -51,8 +51,8 @@ def expected(parts: Sequence[Part]) -> pd.DataFrame:
     for part in parts:
         done, last = set(), []
         for table, about in part.tables.items():
-            groups = tables.records_behind(table, part.data)
-            for name, drawn in tables.saved(table, part.data).set_index("method").iterrows():
+            groups = results.records_behind(table, part.data)
+            for name, drawn in results.saved(table, part.data).set_index("method").iterrows():
                 if not np.isclose(drawn[METRIC], np.mean([record["metrics"][METRIC] for record in groups[name]])):
                     raise StudyError(f"{table} of {part.data}: {name} is not what its trials have; redraw its notebook")
                 keys = frozenset(record["key"] for record in groups[name])

@@ -28,7 +28,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy import stats
 
-from studylib import tables
+from studylib import results
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
 from studylib.analysis.significance import compare, holm
@@ -109,7 +109,7 @@ def cases(names: Sequence[str], text: str, ocr: str) -> tuple[list[Case], dict[s
     rows = [method(name).label for name in (text, ocr)]
     for name in names:
         try:
-            groups = tables.records_behind("table_2", name)
+            groups = results.records_behind("table_2", name)
         except StudyError as error:
             left_out[name] = str(error)
             continue
