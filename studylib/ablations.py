@@ -142,8 +142,19 @@ MSCGREC = {
     "t5-positions": Choice(
         "MSCGRec, T5's positions", generator=_MSCGREC | {"positions": "t5"}, fusion="stacked", against="both-sides"
     ),
-    "unconstrained": Choice("MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "level"}, fusion="stacked"),
+    # 001's plain loss runs over all codes; over those of a level it is constrained by half already.
+    "unconstrained": Choice(
+        "MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "vocabulary"}, fusion="stacked"
+    ),
+    "by-level": Choice("MSCGRec, loss over a level", generator=_MSCGREC | {"softmax": "level"}, fusion="stacked"),
     "masked": Choice("MSCGRec, masked", generator=_MSCGREC | {"masking": 0.75}, fusion="stacked"),
+}
+
+# Beside the rows above: one modality alone with their settings, where they have some of their own; and the whole with
+# another modality written, which 001 chose on validation.
+BESIDE_MSCGREC = {
+    "as-long": Choice("trained as long"),
+    "writing": replace(MSCGREC["full"], label=f"{MSCGREC['full'].label}, writing"),
 }
 
 # The planted groups themselves as codes, one after the other, all read and all written: no code names an item by the
@@ -152,7 +163,7 @@ PLANTED = Choice("masked", {"collisions": "none"}, {"softmax": "tree", "masking"
 
 TABLES = {
     "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,
-    "fusions": EARLY | LATE, "mscgrec": MSCGREC,
+    "fusions": EARLY | LATE, "mscgrec": MSCGREC, "beside-mscgrec": BESIDE_MSCGREC,
 }  # fmt: skip
 
 

@@ -213,9 +213,29 @@ class Parameters(Fields):
         return {f"{choice.label}, {text}": self.content(self.texts[0], choice) for choice in rows}
 
     def stacked(self) -> dict[str, list[Trial]]:
-        """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""
-        rows = choices("mscgrec", self.mscgrec).values()
-        return {choice.label: self.content("+".join(self.modalities), choice) for choice in rows}
+        """The rows of all modalities in the history: by each choice of ``mscgrec`` one is written, then others are."""
+        rows, features = choices("mscgrec", self.mscgrec).values(), "+".join(self.modalities)
+        found = {choice.label: self.content(features, choice) for choice in rows}
+        writing = choices("beside-mscgrec", ("writing",))["writing"]
+        for name in self.written:
+            other = self.model_copy(update={"target": name})
+            found[f"{writing.label} {method(name).label}"] = other.content(features, writing)
+        return found
+
+    def trained_as_long(self) -> dict[str, list[Trial]]:
+        """Rows of one modality with the settings of ``stacked()``: what those owe to them is not the method's."""
+        row = replace(choices("beside-mscgrec", ("as-long",))["as-long"], generator=self.stacked_generator)
+        return {f"TIGER, {method(name).label}, {row.label}": self.content(name, row) for name in self.as_long}
+
+    def ablated(self) -> dict[str, str]:
+        """By row of ``mscgrec`` but the first, the row that it is held against: its own reference, or the first."""
+        first, *others = (row.label for row in choices("mscgrec", self.mscgrec).values())
+        return dict.fromkeys(others, first) | self.references("mscgrec")
+
+    def ablated_in_001(self) -> dict[str, dict[str, float]]:
+        """By row of ``ablated()``, the paper's change in % by metric, where it has the row and ours begin with its."""
+        rows = choices("mscgrec", self.mscgrec if self.mscgrec[0] == "full" else ())
+        return {row.label: papers.ablation_of_001(name) for name, row in rows.items()}
 
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
         """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``fusions`` say.

@@ -64,27 +64,45 @@ class Finished:
             raise StudyError(f"{self.key}: {self.trial.generator.name} has no {what}; choose a trial of tiger")
 
     def recommend(
-        self, history: Sequence[int], count: int = 10, seen: bool = False, user: int = 0
+        self,
+        history: Sequence[int],
+        count: int = 10,
+        seen: bool = False,
+        user: int = 0,
+        without: Sequence[str] = (),
     ) -> list[tuple[int, float]]:
         """The ``count`` best items after ``history`` (item ids, oldest first) with their scores, best first.
 
         Args:
             seen: allow items of the history.
             user: the user's number; matters only to a generator with user tokens.
+            without: modalities that the history lacks, as if no item had them; for a generator trained with masks.
 
         Raises:
-            StudyError: an empty history, an item that the data set has not, or a baseline that is trained.
+            StudyError: an empty history, an item that the data set has not, a modality that the trial has not or has
+                no masks for, or a baseline that is trained.
         """
+        missing = self._numbers(without)
         history = np.asarray(history, dtype=np.int64)
         if not len(history) or history.min() < 0 or history.max() >= self.data.n_items:
             raise StudyError(f"history: give items of 0 to {self.data.n_items - 1}, at least one, oldest first")
         if self.trial.generator.name in ("item-knn", "popularity"):
             return self._counted(history, count, seen)
-        found = self.searcher.recommend(history, count, seen, user)
+        searcher = replace(self.searcher, missing=missing)
+        found = searcher.recommend(history, count, seen, user)
         if len(found) < count:  # more are asked for than the trial's beams reach
-            wider = replace(self.searcher, beams=count + len(set(history.tolist())))
+            wider = replace(searcher, beams=count + len(set(history.tolist())))
             found = wider.recommend(history, count, seen, user)
         return found
+
+    def _numbers(self, without: Sequence[str]) -> tuple[int, ...]:
+        """Of modalities by name, before anything is trained again for them."""
+        known = self.trial.modalities if getattr(self.trial.generator, "masking", 0) else ()
+        for name in without:
+            if name not in known:
+                there = f"choose from {', '.join(known)}" if known else "choose a trial that is trained with masking"
+                raise StudyError(f"{self.key}: cannot leave out {name!r}; {there}")
+        return tuple(known.index(name) for name in without)
 
     def _counted(self, history: np.ndarray, count: int, seen: bool) -> list[tuple[int, float]]:
         from studylib.trial import baseline
@@ -118,7 +136,12 @@ def opened(key: str, data: str = "") -> Finished:
 
 
 def lines(
-    finished: Finished, user: str | None = None, count: int = 10, seen: bool = False, history: Sequence[int] = ()
+    finished: Finished,
+    user: str | None = None,
+    count: int = 10,
+    seen: bool = False,
+    history: Sequence[int] = (),
+    without: Sequence[str] = (),
 ) -> Iterator[str]:
     """A user's history, or another one, and the ``count`` best items, as titles.
 
@@ -132,12 +155,13 @@ def lines(
         raise StudyError(f"{finished.key}: its generator reads a user's token too; give --user, no --history")
     number = data.users.index(user) if user is not None else 0
     read = history if len(history) else data.test.histories[number]
-    found = finished.recommend(read, count, seen, number)
+    found = finished.recommend(read, count, seen, number, without)
     whose = "the history given" if len(history) else f"history of user {data.users[number]}"
     yield f"{whose} ({data.name}), oldest first:"
     yield from (f"  {item:>6}  {data.title(int(item))}" for item in read)
     of = trial.features if trial.generator.name == "tiger" else trial.generator.name
-    yield f"next, by {of} (seed {trial.seed}):"
+    lacking = f", without {', '.join(without)}" if without else ""
+    yield f"next, by {of} (seed {trial.seed}){lacking}:"
     for place, (item, score) in enumerate(found, 1):
         bought = "  <- bought" if not len(history) and item == data.test.targets[number] else ""
         yield f"  {place:>2}  {item:>6}  {score:7.2f}  {data.title(item)}{bought}"

@@ -275,18 +275,34 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
 
 
 def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:
-    """The row with content, none of ``own``, that is best on validation, then SASRec and item-kNN if they are rows."""
+    """The row with content, none of ``own``, that is best on validation, then SASRec and item-kNN if they are rows.
+
+    Where some of the others were validated on the users of ``own``, it is one of them: values of other users are no
+    choice between rows, and who validates on as many is trained as long.
+    """
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
     others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
+    users = {validation_users(groups[name]) for name in own}
+    comparable = [name for name in others if validation_users(groups[name]) in users]
     return [
-        max(others, key=lambda name: validation(groups[name])),
+        max(comparable or others, key=lambda name: validation(groups[name])),
         *(name for name in ("SASRec", "item-kNN") if name in groups),
     ]
 
 
-def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row a group, its metrics' means over seeds; any that ``Ranks.means`` has."""
-    return pd.DataFrame(
-        {"method": name} | {metric: np.mean([record["metrics"][metric] for record in group]) for metric in metrics}
-        for name, group in groups.items()
-    )
+def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str], rule: str = "every item") -> pd.DataFrame:
+    """One row a group: its seeds, and mean and standard deviation (``<metric> sd``) over them of each metric.
+
+    Args:
+        metrics: any that ``Ranks.means`` has.
+        rule: which items are ranked, "every item" or "seen left out".
+    """
+    kept = {"every item": "metrics", "seen left out": "metrics_unseen"}[rule]
+    rows = []
+    for name, group in groups.items():
+        row = {"method": name, "seeds": len(group)}
+        for metric in metrics:
+            values = [record[kept][metric] for record in group]
+            row |= {metric: np.mean(values), f"{metric} sd": np.std(values, ddof=1) if len(values) > 1 else np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)

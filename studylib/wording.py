@@ -23,10 +23,6 @@ PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart
 def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     """The table as it is printed: mean ± sd, four decimals, the interval in brackets."""
 
-    def spread(row, column):
-        sd = row[f"{column} sd"]
-        return f"{row[column]:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
-
     def against(row):
         if row["difference"] != row["difference"]:
             return "reference"
@@ -37,7 +33,7 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
 
     columns = {"method": table["method"], "seeds": table["seeds"]}
     for column in METRICS:
-        columns[printed(column)] = [spread(row, column) for _, row in table.iterrows()]
+        columns[printed(column)] = _spread(table, column)
     columns[f"{printed(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
     if "paper" in table:
         columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
@@ -45,6 +41,19 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
     columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
     return pd.DataFrame(columns)
+
+
+def readable_means(table: pd.DataFrame) -> pd.DataFrame:
+    """``tables.means`` as it is printed: mean ± sd, four decimals."""
+    metrics = [column for column in table if f"{column} sd" in table]
+    return table[["method", "seeds"]].assign(**{printed(metric): _spread(table, metric) for metric in metrics})
+
+
+def _spread(table: pd.DataFrame, metric: str) -> list[str]:
+    return [
+        f"{mean:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
+        for mean, sd in zip(table[metric], table[f"{metric} sd"], strict=True)
+    ]
 
 
 def printed(metric: str) -> str:
@@ -243,27 +252,6 @@ def beside_goal(
     if goals:
         found.loc[GOAL] = {"seeds": 1} | goals
     return found.astype({"seeds": int}).reset_index()
-
-
-def beside_ablations(table: pd.DataFrame, names: Sequence[str], paper: dict[str, float]) -> pd.DataFrame:
-    """Relative changes of some rows of ``comparison`` against their references, and a paper's against its first row.
-
-    Args:
-        names: of the table's rows, as ``paper`` knows them, in their order; the first is the reference.
-        paper: by row, the paper's values.
-
-    >>> rows = [{"method": "M", "difference": np.nan}, {"method": "M, plain", "against": "M", "difference": -0.01}]
-    >>> table = pd.DataFrame(rows).assign(base=0.1)
-    >>> print(beside_ablations(table, ["full", "plain"], {"full": 0.04, "plain": 0.03}).to_string(index=False))
-      method against   here  paper
-    M, plain       M -10.0% -25.0%
-    """
-    rows = []
-    for name, (_, row) in zip(names[1:], table.iloc[1:].iterrows(), strict=True):
-        theirs = f"{paper[name] / paper[names[0]] - 1:+.1%}" if name in paper else "–"
-        change = f"{row['difference'] / row['base']:+.1%}"
-        rows.append({"method": row["method"], "against": row["against"], "here": change, "paper": theirs})
-    return pd.DataFrame(rows)
 
 
 def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: str = "recall@10") -> list[str]:

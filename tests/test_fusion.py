@@ -134,6 +134,27 @@ def test_a_level_is_added_only_for_items_that_share_all_codes():
 TINY = Size(d_model=16, d_ff=32, encoder_layers=1, decoder_layers=1, heads=2, d_head=8)
 
 
+def test_stacked_modalities_by_hand_with_the_written_one_in_the_middle():
+    """001, Eq. 2, and a collision level of each modality's own: of TEXT's two equal items one gets 1 there."""
+    whole = SemanticIds(np.array([[0], [1], [2], [3]]), (4,), source="whole")
+    apart = late.stack([IMAGE, TEXT, whole], target=1)
+    assert apart.codes.tolist() == [
+        [0, 1, 0, 3, 0, 0, 0, 0],
+        [0, 1, 1, 3, 0, 0, 1, 1],
+        [1, 0, 0, 3, 0, 1, 0, 2],
+        [1, 1, 0, 2, 1, 0, 0, 3],
+    ]
+    assert apart.sizes == (2, 2, 2, 4, 2, 2, 2, 4)  # nothing collides in the third, which gets no level
+    assert apart.parts == ((0, 1, 2), (3, 4, 5, 6), (7,))
+    assert apart.target == (3, 4, 5, 6)
+    assert apart.written.codes.tolist() == [row[3:7] for row in apart.codes.tolist()]
+    only_it = late.stack([IMAGE, TEXT, whole], target=1, apart=False)
+    assert only_it.sizes == (2, 2, 4, 2, 2, 2, 4)
+    assert only_it.target == (2, 3, 4, 5)
+    with pytest.raises(StudyError):
+        late.stack([IMAGE], target=0)
+
+
 def test_translation_of_all_levels_is_reading_one_item_and_writing_it():
     torch.manual_seed(0)
     model = Tiger((2, 2, 4), TINY, causal=False, dropout=0.0).eval()

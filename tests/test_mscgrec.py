@@ -115,7 +115,7 @@ def test_two_part_positions_are_a_literal_double_loop(items, levels, bidirection
     torch.manual_seed(0)
     table = torch.nn.Embedding(BUCKETS, 2)
     item, place = torch.arange(items).repeat_interleave(levels), torch.arange(levels).repeat(items)
-    found = two_part_bias(table, item, place, bidirectional)[0]
+    found = two_part_bias(table, item, place, levels, bidirectional)[0]
     reach = min(levels - 1, 11)
     for query in range(items * levels):
         for key in range(items * levels):
@@ -137,7 +137,7 @@ def test_how_far_back_two_part_positions_tell_apart(bidirectional):
     torch.manual_seed(0)
     table = torch.nn.Embedding(BUCKETS, 1)
     place = torch.arange(12).repeat(70)
-    bias = two_part_bias(table, torch.arange(70).repeat_interleave(12), place, bidirectional)[0, 0]
+    bias = two_part_bias(table, torch.arange(70).repeat_interleave(12), place, 12, bidirectional)[0, 0]
     back = [bias[69 * 12, (69 - items) * 12].item() for items in range(70)]  # the first level of the last item
     assert [items for items in range(70) if items == 0 or back[items] != back[items - 1]] == TWELVE_LEVELS[
         bidirectional
@@ -161,7 +161,7 @@ def test_two_part_positions_know_the_same_level_of_another_item():
     torch.manual_seed(0)
     table = torch.nn.Embedding(BUCKETS, 1)
     item, place = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
-    bias = two_part_bias(table, item, place, bidirectional=True)[0, 0]
+    bias = two_part_bias(table, item, place, 4, bidirectional=True)[0, 0]
     assert bias[4, 0] == bias[5, 1] == bias[7, 3]
     assert bias[4, 0] != bias[4, 1]
 
@@ -258,6 +258,23 @@ def test_the_bench_measures_the_tree_on_stacked_histories_too():
     found = generator_bench.tree(data, generator_bench.random_ids(data.n_items), seconds=1)
     assert found["stacked_ratio"] == pytest.approx(found["stacked_level"] / found["stacked_tree"], rel=0.1)
     assert set(found) == {"level", "tree", "ratio", "stacked_level", "stacked_tree", "stacked_ratio"}
+
+
+def test_the_loss_over_the_tree_does_no_other_work_than_a_mask():
+    """Its cost is the bench's to measure (at most 1.05 wanted); here: one mask a level."""
+    counts = {}
+    for softmax in ("level", "tree"):
+        model, codes = generator(IDS, softmax=softmax), torch.as_tensor(IDS.codes)
+        forbidden = TensorTree(IDS.tree).forbidden(codes, IDS.sizes) if softmax == "tree" else None
+        batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
+        with torch.profiler.profile() as profile:
+            training.loss(model, codes, batch, forbidden=forbidden)
+        counts[softmax] = sum(event.count for event in profile.key_averages() if event.key == "aten::mm")
+        counts[f"{softmax} mask"] = sum(
+            event.count for event in profile.key_averages() if event.key == "aten::masked_fill"
+        )
+    assert counts["tree"] == counts["level"] > 0
+    assert counts["tree mask"] - counts["level mask"] == IDS.levels
 
 
 def test_the_output_table_is_not_bound_to_the_input():

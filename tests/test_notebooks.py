@@ -393,6 +393,33 @@ def test_settings_of_the_stacked_rows_are_theirs_alone():
         rows(stacked_generator={"softmax": "level"})
 
 
+def test_rivals_trained_as_long_and_other_modalities_written():
+    given = {"seeds": 2, "stacked_generator": {"epochs": 77}, "as_long": ["collaborative"], "written": ["minilm"]}
+    found = notebook.check(given | {"fewer_seeds": {"as-long": 1, "writing": 1}}, "here")
+    (long,) = found.trained_as_long()["TIGER, SASRec items, trained as long"]
+    assert (
+        long.model_copy(update={"generator": found.content("collaborative")[0].generator})
+        == (found.content("collaborative")[0])
+    )
+    assert (long.generator.epochs, long.generator.softmax) == (77, "level")
+    stacked = found.stacked()
+    (other,) = stacked["MSCGRec, writing MiniLM-L6"]
+    assert other.model_copy(update={"target": "collaborative"}) == stacked["MSCGRec"][0]
+    assert other.target == "minilm"
+    assert found.ablated()["MSCGRec, unconstrained loss"] == "MSCGRec"
+    with pytest.raises(StudyError, match="without stacked_generator every row is trained alike"):
+        notebook.check({"as_long": ["collaborative"]}, "here")
+    with pytest.raises(StudyError, match="written: collaborative is not one of the other modalities"):
+        notebook.check({"written": ["collaborative"]}, "here")
+
+
+def test_the_papers_changes_stand_beside_rows_that_begin_with_its_whole_model():
+    beside = notebook.check({"mscgrec": ["full", "both-sides", "unconstrained"]}, "here").ablated_in_001()
+    assert beside["MSCGRec, unconstrained loss"]["recall@10"] == pytest.approx(100 * (0.0291 / 0.0315 - 1))
+    assert beside["MSCGRec, bins for both sides"] == {}
+    assert notebook.check({"mscgrec": ["both-sides", "full"]}, "here").ablated_in_001() == {}
+
+
 def test_numbers_that_yaml_leaves_as_text_are_numbers():
     assert notebook.check(yaml.safe_load("seeds: '2'\ngenerator: {lr: 1e-3}"), "x").trials()[0].generator.lr == 1e-3
 

@@ -11,6 +11,7 @@ from studylib.data import planted
 from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.metrics import Ranks
+from studylib.recommend import lines, opened
 from studylib.trials import run
 from tests.test_trials import QUICK, TOKENIZER
 
@@ -62,6 +63,13 @@ def test_a_masked_trial_tells_what_its_modalities_are_worth(folders):
     rows = shapley.table(shapley.payouts_of([record], "recall@5")).set_index("modality")
     assert (rows["low"] > 0).all()
     assert rows["value"].sum() == pytest.approx(record["metrics"]["recall@5"] - nothing)
+    finished = opened(record["key"])
+    blind = [finished.recommend([item], seen=True, without=["features:circle", "random"]) for item in (3, 7)]
+    assert blind[0] == blind[1] != finished.recommend([3], seen=True)
+    assert finished.recommend([3], seen=True, without=["random"]) not in (blind[0], finished.recommend([3], seen=True))
+    assert any("(seed 0), without random:" in line for line in lines(finished, without=["random"]))
+    with pytest.raises(StudyError, match="cannot leave out 'text'; choose from features:circle, random"):
+        finished.recommend([3], without=["text"])
     unmasked = {name: value for name, value in record.items() if name != "ranks_subsets"}
     with pytest.raises(StudyError, match="trained without masks"):
         shapley.payouts_of([unmasked])
@@ -117,12 +125,32 @@ def test_what_was_recovered_names_the_intervals_that_miss():
 
 
 def test_a_value_of_one_seed_says_so():
-    rows = shapley.table(game(GLOVES, users=5))
-    assert all(
-        line.endswith("over users alone (one seed) 0 is not in its interval.") for line in shapley.findings(rows)
+    one = game(GLOVES, users=5)
+    said = shapley.findings(shapley.table(one), one)[2:]
+    assert all(line.endswith("over users alone (one seed) 0 is not in its interval.") for line in said)
+    two = {players: np.stack([payout, payout]) for players, payout in one.items()}
+    assert all("over users and seeds 0 is not in" in line for line in shapley.findings(shapley.table(two), two)[2:])
+
+
+def test_values_that_do_not_add_up_are_refused(monkeypatch):
+    """A guard against the formula itself: here it forgets one order in three."""
+    whole = shapley.shapley_values
+    monkeypatch.setattr(
+        shapley, "shapley_values", lambda payouts: {name: 2 / 3 * value for name, value in whole(payouts).items()}
     )
-    two = {players: np.stack([payout, payout]) for players, payout in game(GLOVES, users=5).items()}
-    assert "over users and seeds 0 is not in" in shapley.findings(shapley.table(two))[0]
+    with pytest.raises(AssertionError, match="do not add up"):
+        shapley.table(game(GLOVES, users=5))
+
+
+def test_findings_say_the_sum_and_which_is_worth_most():
+    payouts = game(GLOVES, users=5)
+    total, most, *_ = shapley.findings(shapley.table(payouts), payouts)
+    everything, nothing = (payouts[players].mean() for players in (max(payouts, key=len), frozenset()))
+    assert total.startswith(
+        f"The values add up to {everything - nothing:.4f}: a Recall@10 of {everything:.4f} with all"
+    )
+    values = shapley.table(payouts).set_index("modality")["value"]
+    assert f" {values.idxmax()}, by " in most
 
 
 def test_a_value_is_off_by_what_it_misses_of_the_ideal_readers(monkeypatch):

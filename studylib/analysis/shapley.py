@@ -123,9 +123,28 @@ def beside_ideal(payouts: Payouts, knobs: Knobs, players: dict[str, str]) -> pd.
     return found.rename(index=players).reset_index()
 
 
-def findings(table: pd.DataFrame) -> list[str]:
-    """What ``table`` says of each modality; the interval over users and seeds decides whether it was seen to matter."""
-    lines = []
+def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
+    """What ``table`` says of the modalities; intervals over users and seeds decide what was seen.
+
+    Args:
+        payouts: what the table was made from.
+
+    >>> payouts = {frozenset(): [[0.0]], frozenset("a"): [[1.0]], frozenset("b"): [[2.0]], frozenset("ab"): [[4.0]]}
+    >>> payouts = {players: np.repeat(payout, 9, axis=1) for players, payout in payouts.items()}
+    >>> print(*findings(table(payouts), payouts)[:2], sep="\\n")
+    The values add up to 4.0000: a Recall@10 of 4.0000 with all of a history less 0.0000 with nothing of it.
+    Worth most is b, by +1.0000 [+1.0000, +1.0000] over users alone (one seed) to the next.
+    """
+    everything = max(payouts, key=len)
+    most = table.loc[table["value"].idxmax()]
+    known = most["lead low"] > 0
+    over = "users alone (one seed)" if np.isnan(most["by_seeds"]) else "users and seeds"
+    lines = [
+        f"The values add up to {table['value'].sum():.4f}: a Recall@10 of {payouts[everything].mean():.4f} with all of "
+        f"a history less {payouts[frozenset()].mean():.4f} with nothing of it.",
+        f"{'Worth most is' if known else 'Largest, but not told apart from the next, is'} {most['modality']}, by "
+        f"{most['lead']:+.4f} [{most['lead low']:+.4f}, {most['lead high']:+.4f}] over {over} to the next.",
+    ]
     for _, row in table.iterrows():
         over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
         seen = "is not" if row["both low"] > 0 or row["both high"] < 0 else "is"

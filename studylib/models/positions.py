@@ -34,17 +34,19 @@ def bucket(distance: Int[Tensor, "q k"], buckets: int, bidirectional: bool) -> I
 
 
 def two_part_bias(
-    table: nn.Embedding, item: Int[Tensor, " token"], place: Int[Tensor, " token"], bidirectional: bool
+    table: nn.Embedding, item: Int[Tensor, " token"], place: Int[Tensor, " token"], levels: int, bidirectional: bool
 ) -> Float[Tensor, "1 head q k"]:
     """One bias by the distance in items plus one by that of the codes' places inside their items (001, section 3.3).
 
+    ``levels``: places that an item has.
+
     T5's log-spaced buckets run across items and levels alike, so that the same level of two items is nowhere special.
     The stored buckets are as many as T5's: one for each distance of places, up to ``WITHIN``, the rest across items.
-    With twelve levels nine are left. Bidirectional, half of them are for items ahead, and the past is told apart as
-    0, 1, 2-15 and 16 or more items; an encoder that sees no item ahead can have them all: 0 to 3, 4-7, 8-15, 16-31,
-    32-63, 64 or more.
+    With twelve levels nine are left; with more, places eleven or more apart share one. Bidirectional, half of them are
+    for items ahead, and the past is told apart as 0, 1, 2-15 and 16 or more items; an encoder that sees no item ahead
+    can have them all: 0 to 3, 4-7, 8-15, 16-31, 32-63, 64 or more.
     """
-    reach = min(int(place.max()), WITHIN)
+    reach = min(levels - 1, WITHIN)
     within = (place[None, :] - place[:, None]).clamp(-reach, reach) + reach
     across = bucket(item[None, :] - item[:, None], table.num_embeddings - (2 * reach + 1), bidirectional)
     return (table(within) + table(2 * reach + 1 + across)).permute(2, 0, 1)[None]

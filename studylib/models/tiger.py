@@ -105,7 +105,8 @@ class Tiger(Generator):
         item = self._item_of(positions)
         if self.positions.startswith("two-part"):
             place = (positions - self._before) % len(self.levels)
-            bias = two_part_bias(self.encoder_positions, item, place, bidirectional=self.positions == "two-part")
+            both = self.positions == "two-part"
+            bias = two_part_bias(self.encoder_positions, item, place, len(self.levels), bidirectional=both)
         else:
             bias = position_bias(self.encoder_positions, positions, positions, bidirectional=True)
         if self.causal:
