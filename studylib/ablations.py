@@ -46,13 +46,15 @@ TOKENIZERS = {
     "r-vq": Choice("R-VQ, moving averages", {"name": "r-vq"}),
     "r-vq:gradient": Choice("R-VQ, gradient", {"name": "r-vq", "update": "gradient"}),
     "rq-vae": Choice("RQ-VAE", {"name": "rq-vae"}),
+    # LETTER without either of its losses, with as many steps as the rows of LETTER below.
+    "rq-vae:64": Choice("RQ-VAE, batches of 64", {"name": "rq-vae", "batch": 64}),
     # On a small catalogue 25 passes are a hundred steps, and end where k-means began.
     "rq-vae:long": Choice("RQ-VAE, six times as long, wider", {"name": "rq-vae", "iterations": 150, "latent": 128}),
     # Its loss is not ranking-guided (the temperature is 1). A small catalogue takes so few steps that at LETTER's own
     # weights the codes are nearly RQ-VAE's, so read this row beside that one.
     "letter": Choice("LETTER's tokenizer, its own weights", {"name": "letter"}),
     # These weights are for many more steps than a small catalogue takes (see studylib/tokenizers/letter.py), so LETTER
-    # whole, and what it is without each of its parts, have 50 times the alignment.
+    # whole, and what it is without each of its parts, have 50 times the alignment, and several times the steps.
     "letter:ranking": Choice("LETTER, alignment × 50, ranking loss", _LETTER, _RANKING),
     "letter:strong": Choice("LETTER, alignment × 50, no ranking loss", _LETTER, against="letter:ranking"),
     "letter:no-alignment": Choice(
@@ -114,9 +116,15 @@ EARLY = {
             TOKENIZERS[name],
             label=f"gate, {TOKENIZERS[name].label}",
             fusion="gate",
-            against="" if name == "rq-vae" else "rq-vae",
+            against=against,
         )
-        for name in ("rq-vae", "letter", "letter:ranking", "letter:strong")
+        for name, against in (
+            ("rq-vae", ""),
+            ("rq-vae:64", ""),
+            ("letter", "rq-vae"),
+            ("letter:ranking", "rq-vae:64"),
+            ("letter:strong", "rq-vae:64"),
+        )
     },
 }
 
@@ -128,6 +136,12 @@ LATE = {
     "C": Choice("C delimited and aligned", fusion="delimited", aligned=True),
     "delimited": Choice("delimited only", fusion="delimited"),
     "aligned": Choice("aligned only", fusion="late", aligned=True),
+}
+# Published IDs have a level that makes each modality's unique, so that the first of two names the item already. Of as
+# many levels as 000 gives each (L 3) it takes both.
+LATE |= {
+    f"{name}:3": replace(LATE[name], label=f"{LATE[name].label}, 3 levels each", tokenizer={"leading": 3})
+    for name in ("A", "B", "C")
 }
 
 # 001, Table 3a: a history carries every modality, one is written; without what 001 adds, or with its masking. T5's
@@ -142,7 +156,7 @@ MSCGREC = {
     "t5-positions": Choice(
         "MSCGRec, T5's positions", generator=_MSCGREC | {"positions": "t5"}, fusion="stacked", against="both-sides"
     ),
-    # 001's plain loss runs over all codes; over those of a level it is constrained by half already.
+    # 001's plain loss runs over all codes; over those of a level, other levels' codes are ruled out already.
     "unconstrained": Choice(
         "MSCGRec, unconstrained loss", generator=_MSCGREC | {"softmax": "vocabulary"}, fusion="stacked"
     ),
@@ -151,7 +165,7 @@ MSCGREC = {
 }
 
 # Beside the rows above: one modality alone with their settings, where they have some of their own; and the whole with
-# another modality written, which 001 chose on validation.
+# another modality written, for 001 chose which one on validation.
 BESIDE_MSCGREC = {
     "as-long": Choice("trained as long"),
     "writing": replace(MSCGREC["full"], label=f"{MSCGREC['full'].label}, writing"),

@@ -298,8 +298,13 @@ def _recommend(commands) -> None:
     whose.add_argument("--history", type=_items, default=[], help="items in place of a user's, oldest first: 3,17,5")
     parser.add_argument("--count", type=_count, default=10, help="how many items (default 10)")
     parser.add_argument("--seen", action="store_true", help="allow items of the history")
-    parser.add_argument("--without", nargs="+", default=[], metavar="NAME",
-                        help="modalities that the history lacks, of a generator trained with masks")  # fmt: skip
+    parser.add_argument(
+        "--without",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="NAMES",
+        help="modalities that the history lacks, of a generator trained with masks: minilm,collaborative",
+    )
     parser.add_argument("--data", default="", help="where the data set is now, if its folder has moved")
 
     def do(options):

@@ -37,12 +37,15 @@ class TokenizerSettings(Settings):
     clusters: int = later(10, ge=1, le=65536)  # LETTER: groups of codes at each level
     contrast: float = later(0.1, ge=0, le=1000)  # CoST: weight of telling an item from the others of its batch
     contrast_temperature: float = later(0.1, gt=0, le=100)  # CoST: of the softmax over them
+    leading: int = later(0, ge=0, le=16)  # ready IDs that are fused late: levels that are read of each; 0: all
 
     @model_validator(mode="after")
     def _read(self):
         """Refuse a setting that the tokenizer does not read: it would be believed to have done something."""
         for name in _READ_BY_SOME:
             if name not in READS.get(self.name, ()) and getattr(self, name) != type(self).model_fields[name].default:
+                if name == "leading":
+                    raise ValueError("leading is read of ready IDs (index:) alone: leave it out, or set levels")
                 readers = ", ".join(tokenizer for tokenizer, read in READS.items() if name in read)
                 raise ValueError(f"{name} is read by {readers}, not by {self.name}: leave it out")
         return self
@@ -56,6 +59,7 @@ READS = {  # beside levels, codes and iterations, which every tokenizer reads; e
     "rq-vae": _NETWORK,
     "letter": (*_NETWORK, "alignment", "diversity", "clusters"),
     "cost": (*_NETWORK, "contrast", "contrast_temperature"),
+    "none": ("leading",),
 }
 _READ_BY_SOME = tuple(dict.fromkeys(name for read in READS.values() for name in read))
 
@@ -264,6 +268,8 @@ class Trial(Settings):
             raise ValueError(f"fusion {self.fusion} reads embeddings, and an index has none: choose late fusion")
         if self.late and self.tokenizer.collisions not in ("dedup", "none"):
             raise ValueError("late fusion resolves collisions of the whole ID: set collisions to dedup or none")
+        if self.tokenizer.leading and not self.late:
+            raise ValueError("leading levels of ready IDs name no item alone: choose late fusion, or set it to 0")
         if getattr(self.generator, "alignment", 0) and not self.late:
             raise ValueError("alignment translates between modalities: choose late fusion, or set it to 0")
         if getattr(self.generator, "masking", 0) and self.fusion not in ("stacked", "late"):
@@ -310,5 +316,6 @@ def trial(**settings) -> Trial:
     # Settings that nothing would read are put to one value, so that a trial has one description only.
     if features == "none" or all(name.startswith("index:") for name in features.split("+")):
         given = settings.get("tokenizer", {}) if "+" in features else {}  # ready indexes, too, may collide when fused
-        settings["tokenizer"] = {"name": "none"} | {key: value for key, value in given.items() if key == "collisions"}
+        kept = {key: value for key, value in given.items() if key in ("collisions", "leading")}
+        settings["tokenizer"] = {"name": "none"} | kept
     return checked(Trial, settings)

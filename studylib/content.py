@@ -76,7 +76,8 @@ def constant_errors(trial: Trial, data: Dataset) -> list[float]:
 
 def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSettings) -> Content:
     if name.startswith("index:"):
-        return Content(SemanticIds.load(index_file(data, name), data.n_items))
+        ids = SemanticIds.load(index_file(data, name), data.n_items)
+        return Content(ids.leading(settings.leading) if settings.leading else ids)
     found = _embeddings(name, trial, data)
     ids = tokenizers.fit(found.matrix, settings, trial.seed, collaborative(trial, data, settings))
     return Content(ids, _provenance(found))

@@ -1,13 +1,14 @@
 """Tables of fused rows: each beside its halves, what each half gives, and whose hits it has (000, 004)."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from studylib import content
 from studylib.ablations import fused_label
-from studylib.analysis.overlap import identical_hits
+from studylib.analysis.overlap import beyond_seeds, hitting_rows, identical_hits, shared_hits
 from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
@@ -87,24 +88,28 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
 
 
 def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], data: Dataset) -> pd.DataFrame:
-    """One row a gated row of early fusion, means over seeds (000, Eqs. 4 and 5).
+    """One row a gate, means over its seeds (000, Eqs. 4 and 5), however its vectors are tokenized.
 
-    Columns: ``fused`` (its name); ``image``, ``text``, the mean gate value of each; ``constant, image`` and ``constant,
-    text``, what the best constant guess leaves of each; ``error, share``, what is left after both are read back from
-    the fused vector, as a share of what a constant leaves.
+    Columns: ``fused`` (what it stands between); ``seeds``; ``image``, ``text``, the mean gate value of each, and ``sd``
+    of either over seeds; ``constant, image`` and ``constant, text``, what the best constant guess leaves of each;
+    ``error, share``, what is left after both are read back from the fused vector, as a share of what a constant leaves.
 
     Args:
         trials: of the fused rows, by name.
     """
-    rows = []
+    of_gate: dict[str, dict[int, dict]] = {}
     for name in trials:
-        gated = [record for record in groups[name] if "gate" in record]
-        if gated:
-            left = content.constant_errors(trials[name][0], data)
-            image, text = np.mean([record["gate"] for record in gated], axis=0)
-            error = 2 * np.mean([record["read_back_error"] for record in gated]) / sum(left)
-            row = {"fused": name, "image": image, "text": text}
-            rows.append(row | {"constant, image": left[0], "constant, text": left[1], "error, share": error})
+        for record in (record for record in groups[name] if "gate" in record):
+            of_gate.setdefault(record["trial"]["features"], {})[record["trial"]["seed"]] = record
+    rows, trial_of = [], {of_seeds[0].features: of_seeds[0] for of_seeds in trials.values()}
+    for features, gated in of_gate.items():
+        left = content.constant_errors(trial_of[features], data)
+        values = np.array([record["gate"] for record in gated.values()])
+        error = 2 * np.mean([record["read_back_error"] for record in gated.values()]) / sum(left)
+        row = {"fused": method(features).label, "seeds": len(gated)}
+        row |= {"image": values[:, 0].mean(), "text": values[:, 1].mean()}
+        row["sd"] = values[:, 1].std(ddof=1) if len(gated) > 1 else np.nan
+        rows.append(row | {"constant, image": left[0], "constant, text": left[1], "error, share": error})
     return pd.DataFrame(rows)
 
 
@@ -113,54 +118,67 @@ def hits_beside_halves(
 ) -> pd.DataFrame:
     """One row a late-fused row: of the users that it or one of its halves hits, the share that both hit.
 
+    A row is left out if it, or one of its halves, has a trial that hits nobody.
+
     Columns: ``fused`` (its name), ``first`` (the half whose codes are written first); ``image`` and ``text``, the
     shares, with intervals over users, ``<half> low`` and ``<half> high``; ``two seeds of the <half>``, the share of two
-    seeds of that half alone, None where it has one; ``equal seeds``, whether a half is met in its own codes alone.
+    seeds of that half alone, NaN where it has one; ``<half> less seeds``, the difference of the two with its interval
+    over users; ``equal seeds``, whether a half is met in its own codes alone; ``halves``, what image and text share.
 
     Args:
         trials: of the fused rows, by name.
         image: what the picture's own row is called.
     """
-    seeds: dict[str, float] = {}
+    halves_of = {name: [method(part).label for part in of_seeds[0].modalities] for name, of_seeds in trials.items()}
+    concerned = {*trials, *chain.from_iterable(halves_of.values())}
+    hitting = hitting_rows({name: group for name, group in groups.items() if name in concerned})
     rows = []
-    for name, of_seeds in trials.items():
-        halves = [method(part).label for part in of_seeds[0].modalities]
+    for name, halves in halves_of.items():
+        if not {name, *halves} <= hitting.keys():
+            continue
         text = next(half for half in halves if half != image)
         rows.append({"fused": name, "first": halves[0], "equal seeds": False})
+        rows[-1]["halves"] = shared_hits(groups[image], groups[text])
         for half, said in ((image, "image"), (text, "text")):
-            if half not in seeds and len(groups[half]) > 1:
-                seeds[half] = identical_hits(groups[half], groups[half], resamples=50)["overlap"]
             shared = identical_hits(groups[name], groups[half], resamples=200)
             rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
-            rows[-1][f"two seeds of the {said}"] = seeds.get(half)
             rows[-1]["equal seeds"] |= shared["equal seeds"]
+            two, less = np.nan, dict.fromkeys(("difference", "low", "high"), np.nan)
+            if len(groups[half]) > 1:
+                two = shared_hits(groups[half], groups[half])
+                less = beyond_seeds(groups[name], groups[half], resamples=200)
+            rows[-1] |= {f"two seeds of the {said}": two, f"{said} less seeds": less["difference"]}
+            rows[-1] |= {f"{said} less seeds {end}": less[end] for end in ("low", "high")}
     return pd.DataFrame(rows)
 
 
 def whose(table: pd.DataFrame, image: str) -> list[str]:
     """Does a fused row hit its first half's users? A sentence for each row of ``hits_beside_halves``.
 
-    Rows whose first half has one seed, or whose only trials have their halves' codes, have none.
+    Rows whose first half has one seed, or whose only trials have their halves' codes, have none. The interval of the
+    difference, over users, decides; what other seeds would share it does not know.
 
     Args:
         image: what the picture's own row is called.
 
     >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85, "text": 0.7}
-    >>> row |= {"equal seeds": False, "two seeds of the image": 0.9}
+    >>> row |= {"equal seeds": False, "two seeds of the image": 0.9, "halves": 0.6}
+    >>> row |= {"image less seeds": -0.07, "image less seeds low": -0.09, "image less seeds high": -0.05}
     >>> (line,) = whose(pd.DataFrame([row]), "picture")
     >>> for said in line.split(": "): print(said)
-    Of the users that A or picture alone hits, both hit 0.83 [0.80, 0.85], of two seeds of picture 0.90
-    fewer. A and its other half share 0.70.
+    Of the users that A or picture alone hits, both hit 0.83, of two seeds of picture 0.90
+    -0.07 [-0.09, -0.05] over users, fewer. A and its other half share 0.70, the two halves 0.60.
     """
     lines = []
     for _, row in table.iterrows():
         side, other = ("image", "text") if row["first"] == image else ("text", "image")
-        two, low, high = row[f"two seeds of the {side}"], row[f"{side} low"], row[f"{side} high"]
-        if two is not None and not np.isnan(two) and not row["equal seeds"]:
-            said = "fewer" if high < two else "more" if low > two else "not told apart"
+        two, less = row[f"two seeds of the {side}"], f"{side} less seeds"
+        if not np.isnan(two) and not row["equal seeds"]:
+            low, high = row[f"{less} low"], row[f"{less} high"]
+            said = "fewer" if high < 0 else "more" if low > 0 else "not told apart"
             lines.append(
-                f"Of the users that {row['fused']} or {row['first']} alone hits, both hit {row[side]:.2f} [{low:.2f}, "
-                f"{high:.2f}], of two seeds of {row['first']} {two:.2f}: {said}. {row['fused']} and its other half "
-                f"share {row[other]:.2f}."
+                f"Of the users that {row['fused']} or {row['first']} alone hits, both hit {row[side]:.2f}, of two "
+                f"seeds of {row['first']} {two:.2f}: {row[less]:+.2f} [{low:+.2f}, {high:+.2f}] over users, {said}. "
+                f"{row['fused']} and its other half share {row[other]:.2f}, the two halves {row['halves']:.2f}."
             )
     return lines

@@ -122,6 +122,10 @@ class Parameters(Fields):
         mean = self.model_copy(update={"early": ("mean",)})
         return self.fused("early") | mean.fused("early") if self.early else {}
 
+    def of_all_seeds(self) -> "Parameters":
+        """The same with every seed of every row: codes of a seed need no trained generator."""
+        return self.model_copy(update={"fewer_seeds": {}})
+
     def steps(self) -> dict[str, str]:
         """By choice, the first text's row without marks and alignment, with one, with both (004, Figure 5)."""
         chosen = choices("late", self.late)
@@ -223,19 +227,21 @@ class Parameters(Fields):
         return found
 
     def trained_as_long(self) -> dict[str, list[Trial]]:
-        """Rows of one modality with the settings of ``stacked()``: what those owe to them is not the method's."""
+        """Each of ``as_long`` alone, trained with the settings of MSCGRec's rows."""
         row = replace(choices("beside-mscgrec", ("as-long",))["as-long"], generator=self.stacked_generator)
         return {f"TIGER, {method(name).label}, {row.label}": self.content(name, row) for name in self.as_long}
 
     def ablated(self) -> dict[str, str]:
         """By row of ``mscgrec`` but the first, the row that it is held against: its own reference, or the first."""
         first, *others = (row.label for row in choices("mscgrec", self.mscgrec).values())
-        return dict.fromkeys(others, first) | self.references("mscgrec")
+        own = self.references("mscgrec")
+        return {row: own.get(row, first) for row in others}
 
     def ablated_in_001(self) -> dict[str, dict[str, float]]:
-        """By row of ``ablated()``, the paper's change in % by metric, where it has the row and ours begin with its."""
-        rows = choices("mscgrec", self.mscgrec if self.mscgrec[0] == "full" else ())
-        return {row.label: papers.ablation_of_001(name) for name, row in rows.items()}
+        """By row of ``ablated()``, the paper's change in % by metric, where it has the row against the same one."""
+        rows, whole = choices("mscgrec", self.mscgrec), choices("mscgrec", ("full",))["full"].label
+        held = self.ablated()
+        return {row.label: papers.ablation_of_001(name) for name, row in rows.items() if held.get(row.label) == whole}
 
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
         """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``fusions`` say.

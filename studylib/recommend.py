@@ -96,7 +96,7 @@ class Finished:
         return found
 
     def _numbers(self, without: Sequence[str]) -> tuple[int, ...]:
-        """Of modalities by name, before anything is trained again for them."""
+        """The places of these modalities in the trial's; what it lacks is refused before weights are trained again."""
         known = self.trial.modalities if getattr(self.trial.generator, "masking", 0) else ()
         for name in without:
             if name not in known:

@@ -84,6 +84,17 @@ class SemanticIds:
         levels = list(self.target)
         return SemanticIds(self.codes[:, levels], tuple(self.sizes[level] for level in levels), source=self.source)
 
+    def leading(self, levels: int) -> "SemanticIds":
+        """The first levels alone, which several items may share.
+
+        Raises:
+            StudyError: it has fewer.
+        """
+        if levels > self.levels:
+            raise StudyError(f"{self.source}: has {self.levels} levels, not {levels}; read as many at most")
+        source = f"{levels} levels of {self.source}"
+        return SemanticIds(self.codes[:, :levels], self.sizes[:levels], source=source)
+
     @property
     def digest(self) -> str:
         """sha256 over codes and codebook sizes: what a generator's weights belong to."""

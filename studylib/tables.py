@@ -151,6 +151,12 @@ def validation_users(group: Sequence[dict]) -> int:
     return min(users, group[0]["trial"]["generator"].get("validation_users", users))
 
 
+def trained_for(group: Sequence[dict]) -> tuple:
+    """How long a row was to be trained, on how much of each history, and how many users chose its epoch."""
+    settings = group[0]["trial"]["generator"]
+    return *(settings.get(name) for name in ("epochs", "targets", "history")), validation_users(group)
+
+
 def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@10") -> pd.DataFrame:
     """One row a group: the metric with every item allowed, by another of ``RULES``, and the change.
 
@@ -277,15 +283,14 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
 def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:
     """The row with content, none of ``own``, that is best on validation, then SASRec and item-kNN if they are rows.
 
-    Where some of the others were validated on the users of ``own``, it is one of them: values of other users are no
-    choice between rows, and who validates on as many is trained as long.
+    Where some of the others were trained as long as one of ``own`` and validated on as many users, it is one of these.
     """
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
     others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
-    users = {validation_users(groups[name]) for name in own}
-    comparable = [name for name in others if validation_users(groups[name]) in users]
+    lengths = [trained_for(groups[name]) for name in own]
+    alike = [name for name in others if trained_for(groups[name]) in lengths]
     return [
-        max(comparable or others, key=lambda name: validation(groups[name])),
+        max(alike or others, key=lambda name: validation(groups[name])),
         *(name for name in ("SASRec", "item-kNN") if name in groups),
     ]
 

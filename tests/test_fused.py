@@ -75,7 +75,8 @@ def test_hits_of_each_half_stand_under_its_own_name(groups):
     }
     table = fused.hits_beside_halves(groups, late, PICTURE).iloc[0]
     assert (table["first"], table["image"], table["text"]) == (PICTURE, pytest.approx(1 / 4), pytest.approx(3 / 4))
-    assert np.isnan(float(table["two seeds of the image"] or np.nan))
+    assert np.isnan(table["two seeds of the image"])
+    assert np.isnan(table["image less seeds"])
 
 
 def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
@@ -84,9 +85,15 @@ def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
     gated = {row: [record("efficientnet-lite0+minilm", [HIT], gate=[0.3, 0.7], read_back_error=0.12)]}
     parameters = notebook.check({"early": ["gate"], "texts": ["minilm"]}, "test")
     table = fused.gates(gated, parameters.fused("early"), None).iloc[0]
-    assert table.drop("fused").to_dict() == pytest.approx(
-        {"image": 0.3, "text": 0.7, "constant, image": 0.4, "constant, text": 0.8, "error, share": 0.2}
+    assert table.drop(["fused", "sd"]).to_dict() == pytest.approx(
+        {"seeds": 1, "image": 0.3, "text": 0.7, "constant, image": 0.4, "constant, text": 0.8, "error, share": 0.2}
     )
+    again = {f"{row}, RQ-VAE": gated[row], row: [*gated[row], dict(gated[row][0], gate=[0.5, 0.5])]}
+    trials = parameters.model_copy(update={"early": ("rq-vae", "gate")}).fused("early")
+    again[row][1]["trial"] = again[row][1]["trial"] | {"seed": 1}
+    (two,) = fused.gates(again, trials, None).to_dict("records")  # one gate, however it is tokenized
+    assert (two["fused"], two["seeds"]) == ("EfficientNet-Lite0 + MiniLM-L6", 2)
+    assert (two["image"], two["sd"]) == pytest.approx((0.4, 0.2 / np.sqrt(2)))
 
 
 def test_means_and_spreads_are_of_their_own_cell():
@@ -128,7 +135,15 @@ def test_a_row_is_searched_freely_as_it_was_trained():
 def test_a_half_in_its_own_codes_says_nothing_of_users(groups):
     table = fused.hits_beside_halves({**groups, "A": [record("efficientnet-lite0+minilm", [HIT] * 4)]}, LATE, PICTURE)
     assert table["equal seeds"].tolist() == [True]
-    assert fused.whose(table.assign(**{"two seeds of the image": 0.5}), PICTURE) == []
+    said = {"two seeds of the image": 0.5, "image less seeds low": -1.0, "image less seeds high": -0.5}
+    assert fused.whose(table.assign(**said), PICTURE) == []
+    assert len(fused.whose(table.assign(**said, **{"equal seeds": False}), PICTURE)) == 1
+
+
+def test_a_half_that_hits_nobody_leaves_its_row_out(groups, capsys):
+    nobody = {**groups, "MiniLM-L6": [record("minilm", [None] * 4)], "A": [record("both", [HIT] * 4)]}
+    assert fused.hits_beside_halves(nobody, LATE, PICTURE).empty
+    assert "MiniLM-L6: a trial hits no user within 10" in capsys.readouterr().out
 
 
 def test_004s_rows_and_steps():

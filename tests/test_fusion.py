@@ -151,7 +151,7 @@ def test_stacked_modalities_by_hand_with_the_written_one_in_the_middle():
     only_it = late.stack([IMAGE, TEXT, whole], target=1, apart=False)
     assert only_it.sizes == (2, 2, 4, 2, 2, 2, 4)
     assert only_it.target == (2, 3, 4, 5)
-    with pytest.raises(StudyError):
+    with pytest.raises(StudyError, match="modalit"):
         late.stack([IMAGE], target=0)
 
 
@@ -296,6 +296,29 @@ def test_ready_indexes_that_collide_can_be_left_so_when_fused():
     kept = trial(data="X", features="index:a+index:b", fusion="late", tokenizer={"collisions": "none", "codes": 9})
     assert (kept.tokenizer.name, kept.tokenizer.collisions) == ("none", "none")
     assert kept.tokenizer.codes == trial(data="X", features="index:a+index:b", fusion="late").tokenizer.codes
+
+
+def test_the_leading_levels_of_ready_indexes_are_fused(folders, tmp_path):
+    data = load("Toy")
+    item, files = np.arange(data.n_items), []
+    for name, columns in (("a", (item % 4, item % 5, item // 4)), ("b", (item % 3, item // 20, item))):
+        files.append(tmp_path / f"{name}.json")
+        SemanticIds(np.stack(columns, 1), tuple(int(column.max()) + 1 for column in columns)).save(files[-1])
+    features = "+".join(f"index:{file}" for file in files)
+    whole, leading = (
+        content.of(trial(data="Toy", features=features, fusion="late", tokenizer=settings), data).ids
+        for settings in ({}, {"leading": 2})
+    )
+    assert whole.levels == 6
+    assert leading.codes[:, :4].tolist() == whole.codes[:, [0, 1, 3, 4]].tolist()
+    assert leading.parts == ((0, 1), (2, 3))
+    assert leading.levels == 4  # 4 x 5 and 3 x 2 differ in all of the items, so no level parts them
+    with pytest.raises(StudyError, match="has 3 levels, not 4"):
+        content.of(trial(data="Toy", features=features, fusion="late", tokenizer={"leading": 4}), data)
+    with pytest.raises(StudyError, match="leading is read of ready"):
+        trial(data="Toy", features="a+b", fusion="late", tokenizer={"leading": 2})
+    with pytest.raises(StudyError, match="name no item alone"):
+        trial(data="Toy", features="index:a+index:b", fusion="stacked", target="index:a", tokenizer={"leading": 2})
 
 
 @pytest.mark.parametrize(

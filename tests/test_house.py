@@ -229,6 +229,9 @@ def test_the_best_row_is_the_best_on_validation():
     assert tables.strongest(groups, ["lucky"]) == ["best", "item-kNN"] == tables.strongest(groups, [])
     groups["best"][0]["trial"]["generator"]["validation_users"] = 299
     assert "validated on different users" in wording.findings(tables.comparison(groups), groups)[-1]
+    third = groups | {"third": [record("mpnet", 0, rng.integers(0, 40, 300).tolist())]}
+    assert tables.strongest(third, ["lucky"])[0] == "third"  # trained as "lucky" was; "best" had other validation users
+    assert tables.strongest(third, ["lucky", "third"])[0] == "best"  # nobody else was
 
 
 def test_what_draws_nothing_is_the_same_with_every_seed():

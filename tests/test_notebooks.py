@@ -415,10 +415,16 @@ def test_rivals_trained_as_long_and_other_modalities_written():
 
 
 def test_the_papers_changes_stand_beside_rows_that_begin_with_its_whole_model():
-    beside = notebook.check({"mscgrec": ["full", "both-sides", "unconstrained"]}, "here").ablated_in_001()
+    rows = ["full", "both-sides", "t5-positions", "unconstrained"]
+    found = notebook.check({"mscgrec": rows}, "here")
+    assert found.ablated()["MSCGRec, T5's positions"] == "MSCGRec, bins for both sides"
+    beside = found.ablated_in_001()
     assert beside["MSCGRec, unconstrained loss"]["recall@10"] == pytest.approx(100 * (0.0291 / 0.0315 - 1))
     assert beside["MSCGRec, bins for both sides"] == {}
-    assert notebook.check({"mscgrec": ["both-sides", "full"]}, "here").ablated_in_001() == {}
+    assert set(beside) == {"MSCGRec, unconstrained loss", "MSCGRec, bins for both sides"}  # not what has another
+    turned = notebook.check({"mscgrec": ["t5-positions", "both-sides"]}, "here")
+    assert turned.ablated() == {"MSCGRec, bins for both sides": "MSCGRec, T5's positions"}
+    assert turned.ablated_in_001() == {}
 
 
 def test_numbers_that_yaml_leaves_as_text_are_numbers():

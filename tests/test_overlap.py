@@ -12,8 +12,10 @@ from studylib.analysis.overlap import (
     agreement,
     ami,
     ami_interval,
+    beyond_seeds,
     closer,
     code_overlap,
+    hits_of_all_rows,
     identical_hits,
     leads,
     nmi,
@@ -289,6 +291,23 @@ def test_codes_of_one_seed_do_not_meet():
     assert (row["overlap"], row["pairs"], row["equal seeds"]) == (1, 1, True)
     ready = [[trial(ranks, features="index:ready", seed=seed) for seed, ranks in enumerate(hits)] for _ in range(2)]
     assert identical_hits(*ready, resamples=5)["pairs"] == 4, "ready codes are the same with every seed"
+
+
+def test_what_is_shared_beyond_two_seeds_is_drawn_on_the_same_users():
+    """Two seeds of the half hit the first three of users a to d and b to d; the model hits what the first seed does."""
+    half = [trial([0, 0, 0, None]), trial([None, 0, 0, 0])]
+    model = [trial([0, 0, 0, None], features="other")]
+    found = beyond_seeds(model, half, resamples=500)
+    assert found["difference"] == pytest.approx((1 + 2 / 4) / 2 - 2 / 4)
+    assert found["low"] >= 0  # whoever is drawn, one of the two pairs is the half's own and the other shares all
+    assert beyond_seeds(half, half) == {"difference": 0, "low": 0, "high": 0}
+
+
+def test_popularity_that_hits_nobody_leaves_the_others_their_table(capsys):
+    rows = {"a": [trial([0, 1]), trial([0, None])], "popularity": [trial([None, None])], "b": [trial([1, 2])]}
+    table = hits_of_all_rows(rows)
+    assert set(table["first"]) | set(table["second"]) == {"a", "b"}
+    assert "popularity: a trial hits no user within 10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

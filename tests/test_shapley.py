@@ -150,7 +150,9 @@ def test_findings_say_the_sum_and_which_is_worth_most():
         f"The values add up to {everything - nothing:.4f}: a Recall@10 of {everything:.4f} with all"
     )
     values = shapley.table(payouts).set_index("modality")["value"]
-    assert f" {values.idxmax()}, by " in most
+    assert most.startswith(f"{values.idxmax()} is worth most: ")
+    level = game({"": 0, "a": 1, "b": 1, "ab": 2}, users=5)
+    assert " is worth most, not told apart from the next: +0.0000" in shapley.findings(shapley.table(level), level)[1]
 
 
 def test_a_value_is_off_by_what_it_misses_of_the_ideal_readers(monkeypatch):

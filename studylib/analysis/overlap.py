@@ -1,6 +1,7 @@
 """How much two modalities say the same: in their Semantic IDs, and in the users they find (004, Tables 1 to 3)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
@@ -256,6 +257,51 @@ def identical_hits(
     Raises:
         StudyError: other users, or no pair of different seeds, or a seed without a hit.
     """
+    met = _meeting(first, second, k)
+    a, b = met.first, met.second
+    rates = a.mean(1)[:, None], b.mean(1)[None, :]
+    values = _shares(a @ b.T / a.shape[1], *rates, met.counted)
+    chance = _shares(rates[0] * rates[1], *rates, met.counted)
+    low, high = np.nanquantile(_resampled([met], seed, resamples), [0.025, 0.975])
+    row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
+    row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
+    row |= {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(met.counted.sum())}
+    return row | {"equal seeds": met.equal_seeds}
+
+
+def shared_hits(first: Sequence[dict], second: Sequence[dict], k: int = 10) -> float:
+    """``overlap`` of ``identical_hits``, which it raises as; no interval is made."""
+    met = _meeting(first, second, k)
+    return _overlap(met, np.ones(met.first.shape[1]))
+
+
+def beyond_seeds(
+    model: Sequence[dict], half: Sequence[dict], k: int = 10, seed: int = 0, resamples: int = 1000
+) -> dict[str, float]:
+    """What ``model`` and ``half`` share of their hits (``overlap``) less what two seeds of ``half`` do.
+
+    ``difference``, with ``low`` and ``high``, its 95 % interval over users, the same for both shares.
+
+    Raises:
+        StudyError: as ``identical_hits``.
+    """
+    drawn = _resampled([_meeting(model, half, k), _meeting(half, half, k)], seed, resamples)
+    low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    difference = shared_hits(model, half, k) - shared_hits(half, half, k)
+    return {"difference": difference, "low": float(low), "high": float(high)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Meeting:
+    """Hits of two models, [seeds, users] each, and which pairs of their seeds count, [first seeds, second seeds]."""
+
+    first: np.ndarray
+    second: np.ndarray
+    counted: np.ndarray
+    equal_seeds: bool
+
+
+def _meeting(first: Sequence[dict], second: Sequence[dict], k: int) -> _Meeting:
     if not first or not second:
         raise StudyError("identical hits: a model without trials; train a seed of it first")
     hits = [per_user(records, f"recall@{k}") for records in (first, second)]
@@ -270,23 +316,25 @@ def identical_hits(
         raise StudyError("identical hits: only the same trial on both sides; give at least two seeds")
     of_other_seeds = different & ~np.array([[_same_draws(one, other) for other in second] for one in first])
     different = of_other_seeds if of_other_seeds.any() else different
-    a, b = hits
-    rates = a.mean(1)[:, None], b.mean(1)[None, :]
-    values = _shares(a @ b.T / a.shape[1], *rates, different)
-    chance = _shares(rates[0] * rates[1], *rates, different)
-    users, hit = a.shape[1], a.any(0) | b.any(0)  # a user whom nobody hits enters no share, only the size of the rest
-    odds = np.append(np.full(hit.sum(), 1 / users), 1 - hit.mean())
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(resamples):
-        drawn = rng.multinomial(users, odds)[:-1]
-        rates = (a[:, hit] @ drawn)[:, None], (b[:, hit] @ drawn)[None, :]
-        with np.errstate(invalid="ignore"):  # among few users a resample may hold no hit, and says nothing
-            found.append(_shares((a[:, hit] * drawn) @ b[:, hit].T, *rates, different)[0])
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
-    row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
-    row |= {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(different.sum())}
-    return row | {"equal seeds": not of_other_seeds.any()}
+    return _Meeting(*hits, different, not of_other_seeds.any())
+
+
+def _overlap(met: _Meeting, times: np.ndarray) -> float:
+    """Users hit by both / by either, each user so many ``times``; NaN without a hit."""
+    rates = (met.first @ times)[:, None], (met.second @ times)[None, :]
+    with np.errstate(invalid="ignore"):  # among few users a resample may hold no hit, and says nothing
+        return _shares((met.first * times) @ met.second.T, *rates, met.counted)[0]
+
+
+def _resampled(meetings: Sequence[_Meeting], seed: int, resamples: int) -> np.ndarray:
+    """``_overlap`` of every meeting with users drawn anew, the same for all of them: [resample, meeting]."""
+    users = meetings[0].first.shape[1]
+    hit = np.any([side.any(0) for met in meetings for side in (met.first, met.second)], axis=0)
+    odds = np.append(np.full(hit.sum(), 1 / users), 1 - hit.mean())  # whom nobody hits enters no share
+    of_hit = [_Meeting(met.first[:, hit], met.second[:, hit], met.counted, met.equal_seeds) for met in meetings]
+    rng = np.random.default_rng(seed)
+    drawn = [rng.multinomial(users, odds)[:-1] for _ in range(resamples)]
+    return np.array([[_overlap(met, times) for met in of_hit] for times in drawn])
 
 
 def _same(one: dict, other: dict) -> bool:
@@ -379,10 +427,22 @@ def over_knob(shares: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def hitting_rows(groups: dict[str, Sequence[dict]], k: int = 10) -> dict[str, Sequence[dict]]:
+    """The rows whose every trial hits somebody; the others, as popularity may be on a small data set, are named."""
+    found = {name: group for name, group in groups.items() if per_user(group, f"recall@{k}").any(axis=1).all()}
+    for name in (name for name in groups if name not in found):
+        print(f"{name}: a trial hits no user within {k}, so no share of its hits is known; left out", flush=True)
+    return found
+
+
 def hits_of_all_rows(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
-    """``identical_hits`` of every two rows, and of every row that has two seeds with itself."""
+    """``identical_hits`` of every two rows, and of every row that has two seeds with itself.
+
+    A row with a trial that hits nobody is left out.
+    """
+    hitting = hitting_rows(groups)
     return pd.DataFrame(
         {"first": first, "second": second} | identical_hits(groups[first], groups[second], resamples=200)
-        for first, second in combinations_with_replacement(groups, 2)
+        for first, second in combinations_with_replacement(hitting, 2)
         if first != second or len(groups[first]) > 1
     )

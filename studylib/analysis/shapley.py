@@ -133,7 +133,7 @@ def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
     >>> payouts = {players: np.repeat(payout, 9, axis=1) for players, payout in payouts.items()}
     >>> print(*findings(table(payouts), payouts)[:2], sep="\\n")
     The values add up to 4.0000: a Recall@10 of 4.0000 with all of a history less 0.0000 with nothing of it.
-    Worth most is b, by +1.0000 [+1.0000, +1.0000] over users alone (one seed) to the next.
+    b is worth most: +1.0000 [+1.0000, +1.0000] more than the next, over users alone (one seed).
     """
     everything = max(payouts, key=len)
     most = table.loc[table["value"].idxmax()]
@@ -142,8 +142,8 @@ def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
     lines = [
         f"The values add up to {table['value'].sum():.4f}: a Recall@10 of {payouts[everything].mean():.4f} with all of "
         f"a history less {payouts[frozenset()].mean():.4f} with nothing of it.",
-        f"{'Worth most is' if known else 'Largest, but not told apart from the next, is'} {most['modality']}, by "
-        f"{most['lead']:+.4f} [{most['lead low']:+.4f}, {most['lead high']:+.4f}] over {over} to the next.",
+        f"{most['modality']} is worth most{'' if known else ', not told apart from the next'}: {most['lead']:+.4f} "
+        f"[{most['lead low']:+.4f}, {most['lead high']:+.4f}] more than the next, over {over}.",
     ]
     for _, row in table.iterrows():
         over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
