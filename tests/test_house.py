@@ -204,6 +204,21 @@ def test_a_table_says_what_its_records_say():
     assert printed.loc[0, "Recall@10"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
 
 
+def test_means_are_of_their_rule_and_have_a_spread():
+    good = [record("minilm", seed, [seed, 3, None, None]) for seed in range(2)]
+    for one in good:
+        one["metrics_unseen"] = {name: 2 * value for name, value in one["metrics"].items()}
+    groups = {"two": good, "one": good[:1]}
+    every, unseen = (tables.means(groups, ("recall@1", "ndcg@5"), rule) for rule in ("every item", "seen left out"))
+    assert every["recall@1"].tolist() == [1 / 8, 1 / 4]
+    assert every.loc[0, "recall@1 sd"] == pytest.approx(1 / 4 / np.sqrt(2))
+    assert np.isnan(every.loc[1, "recall@1 sd"])
+    assert unseen["ndcg@5"].tolist() == (2 * every["ndcg@5"]).tolist()
+    printed = wording.readable_means(every)
+    assert printed.columns.tolist() == ["method", "seeds", "Recall@1", "NDCG@5"]
+    assert printed["Recall@1"].tolist() == ["0.1250 ± 0.1768", "0.2500"]
+
+
 def test_the_best_row_is_above_a_baseline_only_if_a_test_says_so():
     ranks = np.random.default_rng(0).integers(0, 40, (3, 400))
     rows = [record("minilm", seed, ranks[seed].tolist()) for seed in range(3)]

@@ -394,6 +394,12 @@ def test_settings_of_the_stacked_rows_are_theirs_alone():
         rows(stacked_generator={"softmax": "level"})
 
 
+def test_codes_are_asked_for_of_all_seeds():
+    found = notebook.check({"seeds": 3, "texts": ["minilm"], "early": ["gate"], "fewer_seeds": {"gate": 1}}, "here")
+    assert [len(trials) for trials in found.fused("early").values()] == [1]
+    assert [len(trials) for trials in found.of_all_seeds().fused("early").values()] == [3]
+
+
 def test_rivals_trained_as_long_and_other_modalities_written():
     given = {"seeds": 2, "stacked_generator": {"epochs": 77}, "as_long": ["collaborative"], "written": ["minilm"]}
     found = notebook.check(given | {"fewer_seeds": {"as-long": 1, "writing": 1}}, "here")

@@ -6,6 +6,7 @@ import pytest
 
 from studylib import ablations, notebook, paths
 from studylib.analysis import shapley
+from studylib.cli import main
 from studylib.config import trial
 from studylib.data import planted
 from studylib.data.planted import Knobs
@@ -51,7 +52,7 @@ def test_a_missing_subset_is_named():
         shapley.shapley_values(payouts)
 
 
-def test_a_masked_trial_tells_what_its_modalities_are_worth(folders):
+def test_a_masked_trial_tells_what_its_modalities_are_worth(folders, capsys):
     """The target follows the circle, but random codes name an item just as well: both are worth something."""
     stacked = {"features": "features:circle+random", "fusion": "stacked", "target": "features:circle"}
     settings = QUICK | {"epochs": 40, "masking": 0.75, "softmax": "tree", "positions": "two-part"}
@@ -68,6 +69,8 @@ def test_a_masked_trial_tells_what_its_modalities_are_worth(folders):
     assert blind[0] == blind[1] != finished.recommend([3], seen=True)
     assert finished.recommend([3], seen=True, without=["random"]) not in (blind[0], finished.recommend([3], seen=True))
     assert any("(seed 0), without random:" in line for line in lines(finished, without=["random"]))
+    assert main(["recommend", record["key"], "--without", "random,features:circle"]) == 0
+    assert "(seed 0), without random, features:circle:" in capsys.readouterr().out
     with pytest.raises(StudyError, match="cannot leave out 'text'; choose from features:circle, random"):
         finished.recommend([3], without=["text"])
     unmasked = {name: value for name, value in record.items() if name != "ranks_subsets"}
