@@ -9,8 +9,10 @@ import torch
 
 from studylib import content, training
 from studylib.alignment import align
+from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings, TokenizerSettings, trial
-from studylib.data import atomic, load
+from studylib.data import atomic, load, planted
+from studylib.data.planted import Knobs
 from studylib.errors import StudyError
 from studylib.fused import part_hits
 from studylib.fusion import early, late, project
@@ -296,6 +298,14 @@ def test_ready_indexes_that_collide_can_be_left_so_when_fused():
     kept = trial(data="X", features="index:a+index:b", fusion="late", tokenizer={"collisions": "none", "codes": 9})
     assert (kept.tokenizer.name, kept.tokenizer.collisions) == ("none", "none")
     assert kept.tokenizer.codes == trial(data="X", features="index:a+index:b", fusion="late").tokenizer.codes
+
+
+def test_the_bench_measures_what_longer_ids_cost():
+    data = planted.generate(Knobs(users=30, items=40))[0]
+    found = generator_bench.fused(data, generator_bench.random_ids(data.n_items), seconds=1)
+    costs = {f"{what}_{kind}" for what in ("training", "decoding") for kind in ("late", "delimited")}
+    assert set(found) == costs | {"targets_per_second", "users_per_second"}
+    assert all(value > 0 for value in found.values())
 
 
 def test_the_leading_levels_of_ready_indexes_are_fused(folders, tmp_path):
