@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from studylib.errors import StudyError
+from studylib.methods import method
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Choice:
     ``text_first``: of fused modalities the text leads, in place of the image.
     ``aligned``: the generator first learns to translate between modalities, as the notebook's ``alignment`` says.
     ``against``: the row that it is compared with, if that is there, in place of the table's reference.
+    ``target``: of stacked modalities the one that is written, if not the notebook's own.
     ``names``: what parameters call the row; ``choices`` fills it in, and a row of two choices has both.
     """
 
@@ -27,6 +29,7 @@ class Choice:
     aligned: bool = False
     page: dict = field(default_factory=dict)
     against: str = ""
+    target: str = ""
     names: tuple[str, ...] = ()
 
 
@@ -164,12 +167,8 @@ MSCGREC = {
     "masked": Choice("MSCGRec, masked", generator=_MSCGREC | {"masking": 0.75}, fusion="stacked"),
 }
 
-# Beside the rows above: one modality alone with their settings, where they have some of their own; and the whole with
-# another modality written, for 001 chose which one on validation.
-BESIDE_MSCGREC = {
-    "as-long": Choice("trained as long"),
-    "writing": replace(MSCGREC["full"], label=f"{MSCGREC['full'].label}, writing"),
-}
+# The modality that they write, alone, with their settings, where they have some of their own.
+AS_LONG = Choice("trained as long", names=("as-long",))
 
 # The planted groups themselves as codes, one after the other, all read and all written: no code names an item by the
 # way, so that what a modality is worth is what it says.
@@ -177,10 +176,11 @@ PLANTED = Choice("masked", {"collisions": "none"}, {"softmax": "tree", "masking"
 
 TABLES = {
     "tokenizers": TOKENIZERS, "collisions": COLLISIONS, "generators": GENERATORS, "early": EARLY, "late": LATE,
-    "fusions": EARLY | LATE, "mscgrec": MSCGREC, "beside-mscgrec": BESIDE_MSCGREC,
+    "fusions": EARLY | LATE, "mscgrec": MSCGREC,
 }  # fmt: skip
 
 
+WRITING = re.compile(r"writing:(.+)")  # MSCGRec with another modality written: 001 chose which one on validation
 SHAPE = re.compile(r"([1-9][0-9]?)x([1-9][0-9]{0,4})")  # levels x codes
 PAGE = re.compile(r"([1-9][0-9]{1,3})(:direct|:varied)?")  # pixels, and how the page is drawn
 
@@ -188,7 +188,8 @@ PAGE = re.compile(r"([1-9][0-9]{1,3})(:direct|:varied)?")  # pixels, and how the
 def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
     """The rows of ``names`` in a table, in their order.
 
-    ``shapes`` takes any levels x codes, as in 002's Table 3; ``pages`` any resolution, as in 000's Table 3.
+    ``shapes`` takes any levels x codes, as in 002's Table 3; ``pages`` any resolution, as in 000's Table 3; ``mscgrec``
+    ``writing:`` any modality.
 
     Raises:
         StudyError: a name that the table does not have.
@@ -200,9 +201,9 @@ def choices(table: str, names: tuple[str, ...]) -> dict[str, Choice]:
         made = {name: (shape if table == "shapes" else page)(name) for name in names}
     else:
         for name in names:
-            if name not in TABLES[table]:
+            if name not in TABLES[table] and not (table == "mscgrec" and WRITING.fullmatch(name)):
                 raise StudyError(f"{name!r} is none of {', '.join(TABLES[table])}; choose from these")
-        made = {name: TABLES[table][name] for name in names}
+        made = {name: TABLES[table].get(name) or writing(name) for name in names}
     return {name: replace(choice, names=(name,)) for name, choice in made.items()}
 
 
@@ -217,7 +218,18 @@ def is_choice(name: str) -> bool:
     >>> [is_choice(name) for name in ("opq", "5x256", "256:varied", "opk")]
     [True, True, True, False]
     """
-    return any(name in rows for rows in TABLES.values()) or bool(SHAPE.fullmatch(name) or PAGE.fullmatch(name))
+    named = name in AS_LONG.names or any(name in rows for rows in TABLES.values())
+    return named or any(pattern.fullmatch(name) for pattern in (SHAPE, PAGE, WRITING))
+
+
+def writing(name: str) -> Choice:
+    """MSCGRec whole, with another modality written.
+
+    >>> writing("writing:minilm").label
+    'MSCGRec, writing MiniLM-L6'
+    """
+    target = WRITING.fullmatch(name)[1]
+    return replace(MSCGREC["full"], label=f"{MSCGREC['full'].label}, writing {method(target).label}", target=target)
 
 
 def shape(name: str) -> Choice:

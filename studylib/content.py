@@ -1,6 +1,7 @@
 """From a trial's features to its Semantic IDs: embeddings, fusion, tokenizer, and where they came from."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -134,6 +135,21 @@ def _each(parts: list[Content], trial: Trial) -> dict:
         for name, part in zip(trial.modalities, parts, strict=True)
     }
     return {"modalities": quality}
+
+
+def codes_of_rows(
+    trials: dict[str, Sequence[Trial]], records: dict[str, Sequence[dict]], data: Dataset
+) -> dict[str, list[Int[np.ndarray, "items levels"]]]:
+    """The codes of every seed of each row: of its records, and fitted here where no generator has been trained.
+
+    Args:
+        records: by row, in the order of the trials; they may be fewer, or none.
+    """
+    found = {}
+    for name, wanted in trials.items():
+        kept = [codes_of(record, data=data) for record in records.get(name, ())]
+        found[name] = kept + [of(trial, data).ids.codes for trial in wanted[len(kept) :]]
+    return found
 
 
 def codes_of(record: dict, store: Store | None = None, data: Dataset | None = None) -> Int[np.ndarray, "items levels"]:

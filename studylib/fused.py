@@ -1,6 +1,6 @@
 """Tables of fused rows: each beside its halves, what each half gives, and whose hits it has (000, 004)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 
 from studylib import content
 from studylib.ablations import fused_label
-from studylib.analysis.overlap import beyond_seeds, hitting_rows, identical_hits, shared_hits
+from studylib.analysis.hits import beyond_seeds, hitting_rows, identical_hits, shared_hits
 from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
@@ -87,28 +87,32 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], data: Dataset) -> pd.DataFrame:
-    """One row a gate, means over its seeds (000, Eqs. 4 and 5), however its vectors are tokenized.
+def gated(groups: dict[str, Sequence[dict]], names: Iterable[str]) -> dict[str, list[dict]]:
+    """Of these rows, the records of each gate, one a seed however its vectors are tokenized, by what it fuses."""
+    found: dict[str, dict[int, dict]] = {}
+    for name in names:
+        for record in (record for record in groups[name] if "gate" in record):
+            found.setdefault(method(record["trial"]["features"]).label, {})[record["trial"]["seed"]] = record
+    return {fused: list(of_seeds.values()) for fused, of_seeds in found.items()}
 
-    Columns: ``fused`` (what it stands between); ``seeds``; ``image``, ``text``, the mean gate value of each, and ``sd``
-    of either over seeds; ``constant, image`` and ``constant, text``, what the best constant guess leaves of each;
+
+def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], data: Dataset) -> pd.DataFrame:
+    """One row a gate, means over its seeds (000, Eqs. 4 and 5).
+
+    Columns: ``fused`` (what it fuses); ``seeds``; ``image``, ``text``, the mean gate value of each, and ``sd`` of
+    either over seeds; ``constant, image`` and ``constant, text``, what the best constant guess leaves of each;
     ``error, share``, what is left after both are read back from the fused vector, as a share of what a constant leaves.
 
     Args:
         trials: of the fused rows, by name.
     """
-    of_gate: dict[str, dict[int, dict]] = {}
-    for name in trials:
-        for record in (record for record in groups[name] if "gate" in record):
-            of_gate.setdefault(record["trial"]["features"], {})[record["trial"]["seed"]] = record
-    rows, trial_of = [], {of_seeds[0].features: of_seeds[0] for of_seeds in trials.values()}
-    for features, gated in of_gate.items():
-        left = content.constant_errors(trial_of[features], data)
-        values = np.array([record["gate"] for record in gated.values()])
-        error = 2 * np.mean([record["read_back_error"] for record in gated.values()]) / sum(left)
-        row = {"fused": method(features).label, "seeds": len(gated)}
-        row |= {"image": values[:, 0].mean(), "text": values[:, 1].mean()}
-        row["sd"] = values[:, 1].std(ddof=1) if len(gated) > 1 else np.nan
+    rows, trial_of = [], {method(of_seeds[0].features).label: of_seeds[0] for of_seeds in trials.values()}
+    for fused, records in gated(groups, trials).items():
+        left = content.constant_errors(trial_of[fused], data)
+        values = np.array([record["gate"] for record in records])
+        error = 2 * np.mean([record["read_back_error"] for record in records]) / sum(left)
+        row = {"fused": fused, "seeds": len(records), "image": values[:, 0].mean(), "text": values[:, 1].mean()}
+        row["sd"] = values[:, 1].std(ddof=1) if len(records) > 1 else np.nan
         rows.append(row | {"constant, image": left[0], "constant, text": left[1], "error, share": error})
     return pd.DataFrame(rows)
 
@@ -143,11 +147,10 @@ def hits_beside_halves(
             shared = identical_hits(groups[name], groups[half], resamples=200)
             rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
             rows[-1]["equal seeds"] |= shared["equal seeds"]
-            two, less = np.nan, dict.fromkeys(("difference", "low", "high"), np.nan)
+            less = dict.fromkeys(("two seeds", "difference", "low", "high"), np.nan)
             if len(groups[half]) > 1:
-                two = shared_hits(groups[half], groups[half])
                 less = beyond_seeds(groups[name], groups[half], resamples=200)
-            rows[-1] |= {f"two seeds of the {said}": two, f"{said} less seeds": less["difference"]}
+            rows[-1] |= {f"two seeds of the {said}": less["two seeds"], f"{said} less seeds": less["difference"]}
             rows[-1] |= {f"{said} less seeds {end}": less[end] for end in ("low", "high")}
     return pd.DataFrame(rows)
 

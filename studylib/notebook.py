@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from studylib import papers, tables, trials
-from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, references
+from studylib.ablations import AS_IT_IS, AS_LONG, Choice, choices, fused_label, references
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
 from studylib.encoders.registry import encoder
 from studylib.errors import NothingToDo, StudyError
@@ -41,7 +41,7 @@ class Parameters(Fields):
         aligned, more = ALIGNMENT[self.budget] | self.alignment if choice.aligned else {}, {}
         generator = self.generator | choice.generator | aligned
         if choice.fusion == "stacked":
-            more["target"] = self.target
+            more["target"] = choice.target or self.target
             generator |= self.stacked_generator
             windows = generator.get("training", BUDGETS[self.budget].training) == "windows"
             if windows and generator["positions"] == "two-part-past":  # windows are read with what is ahead
@@ -217,19 +217,15 @@ class Parameters(Fields):
         return {f"{choice.label}, {text}": self.content(self.texts[0], choice) for choice in rows}
 
     def stacked(self) -> dict[str, list[Trial]]:
-        """The rows of all modalities in the history: by each choice of ``mscgrec`` one is written, then others are."""
-        rows, features = choices("mscgrec", self.mscgrec).values(), "+".join(self.modalities)
-        found = {choice.label: self.content(features, choice) for choice in rows}
-        writing = choices("beside-mscgrec", ("writing",))["writing"]
-        for name in self.written:
-            other = self.model_copy(update={"target": name})
-            found[f"{writing.label} {method(name).label}"] = other.content(features, writing)
-        return found
+        """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""
+        rows = choices("mscgrec", self.mscgrec).values()
+        return {choice.label: self.content("+".join(self.modalities), choice) for choice in rows}
 
     def trained_as_long(self) -> dict[str, list[Trial]]:
-        """Each of ``as_long`` alone, trained with the settings of MSCGRec's rows."""
-        row = replace(choices("beside-mscgrec", ("as-long",))["as-long"], generator=self.stacked_generator)
-        return {f"TIGER, {method(name).label}, {row.label}": self.content(name, row) for name in self.as_long}
+        """The row of the written modality alone with ``stacked_generator``, if there is one: a rival trained alike."""
+        row = replace(AS_LONG, generator=self.stacked_generator)
+        label = f"TIGER, {method(self.target).label}, {row.label}"
+        return {label: self.content(self.target, row)} if self.stacked_generator else {}
 
     def ablated(self) -> dict[str, str]:
         """By row of ``mscgrec`` but the first, the row that it is held against: its own reference, or the first."""

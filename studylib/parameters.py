@@ -58,8 +58,6 @@ class Fields(Settings):
     target: str = "collaborative"
     mscgrec: tuple[str, ...] = Field(("full", "t5-positions", "unconstrained", "masked"), min_length=1)
     stacked_generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    as_long: tuple[str, ...] = ()
-    written: tuple[str, ...] = ()
     knobs: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
@@ -98,13 +96,11 @@ class Fields(Settings):
         return value
 
     @model_validator(mode="after")
-    def _beside_mscgrec(self):
-        if self.as_long and not self.stacked_generator:
-            raise ValueError("as_long: without stacked_generator every row is trained alike; leave it empty")
-        for name in self.written:
-            if name == self.target or name not in self.modalities:
-                others = ", ".join(other for other in self.modalities if other != self.target)
-                raise ValueError(f"written: {name} is not one of the other modalities; choose from {others}")
+    def _written(self):
+        for choice in choices("mscgrec", self.mscgrec).values():
+            if choice.target and (choice.target == self.target or choice.target not in self.modalities):
+                others = ", ".join(name for name in self.modalities if name != self.target)
+                raise ValueError(f"mscgrec: {choice.names[0]} is not one of the other modalities; choose from {others}")
         return self
 
     @field_validator(

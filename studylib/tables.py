@@ -247,7 +247,7 @@ def changes(
             row |= {"by_seeds": change.by_seeds, "p": change.p}
             rows.append(row | {"metric": metric, "paper %": (paper or {}).get(pair, {}).get(metric, np.nan)})
     table = pd.DataFrame(rows)
-    return table.assign(**{"p holm": holm(table["p"].tolist())})
+    return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
 
 
 def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
@@ -295,19 +295,39 @@ def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str
     ]
 
 
-def means(groups: dict[str, Sequence[dict]], metrics: Sequence[str], rule: str = "every item") -> pd.DataFrame:
-    """One row a group: its seeds, and mean and standard deviation (``<metric> sd``) over them of each metric.
+def means(
+    groups: dict[str, Sequence[dict]], metrics: Sequence[str], rules: Sequence[str] = ("every item",)
+) -> pd.DataFrame:
+    """One row a group and rule: its seeds, and mean and standard deviation (``<metric> sd``) over them of each metric.
 
     Args:
         metrics: any that ``Ranks.means`` has.
-        rule: which items are ranked, "every item" or "seen left out".
+        rules: which items are ranked, "every item" or "seen left out": column ``items``.
     """
-    kept = {"every item": "metrics", "seen left out": "metrics_unseen"}[rule]
+    kept = {"every item": "metrics", "seen left out": "metrics_unseen"}
     rows = []
-    for name, group in groups.items():
-        row = {"method": name, "seeds": len(group)}
-        for metric in metrics:
-            values = [record[kept][metric] for record in group]
-            row |= {metric: np.mean(values), f"{metric} sd": np.std(values, ddof=1) if len(values) > 1 else np.nan}
-        rows.append(row)
+    for rule in rules:
+        for name, group in groups.items():
+            row = {"method": name, "seeds": len(group), "items": rule}
+            for metric in metrics:
+                values = [record[kept[rule]][metric] for record in group]
+                row |= {metric: np.mean(values), f"{metric} sd": np.std(values, ddof=1) if len(values) > 1 else np.nan}
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def ablated(
+    groups: dict[str, Sequence[dict]],
+    held: dict[str, str],
+    metrics: Sequence[str],
+    paper: dict[str, dict[str, float]] | None = None,
+) -> pd.DataFrame:
+    """``changes`` of rows against those that they are held against; no row gives an empty table.
+
+    Args:
+        held: by row, the other's name.
+        paper: by row, the paper's change of each metric in %.
+    """
+    said = {name: f"{name}, against {other}" for name, other in held.items()}
+    pairs = {said[name]: (groups[name], groups[other]) for name, other in held.items()}
+    return changes(pairs, metrics, {said[name]: changed for name, changed in (paper or {}).items()})

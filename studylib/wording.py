@@ -46,7 +46,7 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
 def readable_means(table: pd.DataFrame) -> pd.DataFrame:
     """``tables.means`` as it is printed: mean ± sd, four decimals."""
     metrics = [column for column in table if f"{column} sd" in table]
-    return table[["method", "seeds"]].assign(**{printed(metric): _spread(table, metric) for metric in metrics})
+    return table[["method", "seeds", "items"]].assign(**{printed(metric): _spread(table, metric) for metric in metrics})
 
 
 def _spread(table: pd.DataFrame, metric: str) -> list[str]:
@@ -68,6 +68,8 @@ def printed(metric: str) -> str:
 
 def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
     """``changes`` as it is printed: one row a pair, one column a metric, and the paper's row below where it has one."""
+    if table.empty:
+        return table
     said = table.apply(lambda row: f"{row['difference %']:+.1f} [{row['low %']:+.1f}, {row['high %']:+.1f}]", axis=1)
     theirs = table[table["paper %"].notna()]
     theirs = theirs.assign(said=theirs["paper %"].map("{:+.1f}".format), source="paper, %")
