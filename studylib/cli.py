@@ -193,9 +193,12 @@ def _count(text: str) -> int:
 
 
 def _tune(commands) -> None:
-    parser = commands.add_parser("tune", help="rank a small grid of a baseline's settings on validation")
-    parser.add_argument("generator", choices=("sasrec", "gru4rec", "item-knn"))
-    parser.add_argument("data", help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'")
+    parser = commands.add_parser("tune", help="rank a small grid of settings, a baseline's or MSCGRec's, on validation")
+    parser.add_argument("generator", choices=("sasrec", "gru4rec", "item-knn", "mscgrec"))
+    parser.add_argument(
+        "data",
+        help="a folder with NAME.inter.json, a name under STUDY_DATA, or 'planted'; of mscgrec a params/NAME.yaml",
+    )
     parser.add_argument("--seed", type=_count, default=0, help="of every trial (default 0)")
     parser.add_argument("--jobs", type=_count, default=0, help="trials at a time (default: one per GPU, or else core)")
 

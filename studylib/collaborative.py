@@ -9,9 +9,9 @@ from studylib.data import Dataset
 from studylib.encoders import cache
 from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
+from studylib.keys import key_of
 from studylib.next_item import EMBEDDINGS
 from studylib.store import Store, work_folder
-from studylib.trials import key_of
 
 
 def item_embeddings(trial: Trial, data: Dataset) -> Float[np.ndarray, "items d_model"]:

@@ -17,11 +17,11 @@ from studylib.encoders import Embeddings, embed
 from studylib.errors import StudyError
 from studylib.files import read_checked
 from studylib.fusion import early, late
+from studylib.keys import index_file, key_of
 from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
 from studylib.store import Store
 from studylib.threads import torch_threads
-from studylib.trials import index_file, key_of
 
 
 @dataclass(frozen=True)

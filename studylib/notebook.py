@@ -9,18 +9,25 @@ from itertools import chain
 from pathlib import Path
 
 from studylib import papers, tables, trials
-from studylib.ablations import AS_IT_IS, AS_LONG, Choice, choices, fused_label, references
+from studylib.ablations import AS_IT_IS, Choice, choices, fused_label, references
 from studylib.config import ALIGNMENT, BUDGETS, Trial, trial
 from studylib.encoders.registry import encoder
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import read_yaml, shown
+from studylib.keys import is_encoder
 from studylib.methods import method
 from studylib.parameters import Fields
+from studylib.paths import name_of
 from studylib.settings import checked
 
 
 class Parameters(Fields):
     """The parameters of a notebook, and the trials that they ask for."""
+
+    @property
+    def name(self) -> str:
+        """What the data set is called, for titles and the papers' tables: a folder by its own name."""
+        return name_of(self.data)
 
     def trials(self) -> list[Trial]:
         """One trial per kind of features and seed, then the baselines.
@@ -42,11 +49,10 @@ class Parameters(Fields):
         generator = self.generator | choice.generator | aligned
         if choice.fusion == "stacked":
             more["target"] = choice.target or self.target
-            generator |= self.stacked_generator
-            windows = generator.get("training", BUDGETS[self.budget].training) == "windows"
-            if windows and generator["positions"] == "two-part-past":  # windows are read with what is ahead
+        if generator.get("training", BUDGETS[self.budget].training) == "windows":
+            if choice.generator.get("positions") == "two-part-past":  # windows are read with what is ahead
                 generator["positions"] = "two-part"
-            if windows and "both-sides" in choice.names:
+            if "both-sides" in choice.names:
                 raise StudyError("mscgrec: with sliding windows both-sides is the full row itself; leave it out")
         tokenizer = {"codes": self.codes} | self.tokenizer | choice.tokenizer
         if "collaborative" in features.split("+") or tokenizer.get("name") == "letter":
@@ -175,7 +181,7 @@ class Parameters(Fields):
 
     def beside_paper(self, table: str) -> dict[str, float]:
         """000's Recall@10 of rows of ``alone()`` and ``fused(table)``, as far as it prints them (OCR-text if fused)."""
-        single, fused = papers.TABLE_2.get(self.data, {}), papers.FUSED.get(self.data, {})
+        single, fused = papers.TABLE_2.get(self.name, {}), papers.FUSED.get(self.name, {})
         found = {
             method(text).label: single[method(text).paper]["recall@10"]
             for text in self.texts
@@ -217,15 +223,25 @@ class Parameters(Fields):
         return {f"{choice.label}, {text}": self.content(self.texts[0], choice) for choice in rows}
 
     def stacked(self) -> dict[str, list[Trial]]:
-        """The rows of all modalities in the history and one written, by each choice of ``mscgrec``."""
-        rows = choices("mscgrec", self.mscgrec).values()
-        return {choice.label: self.content("+".join(self.modalities), choice) for choice in rows}
+        """The rows of a history of all modalities, or of the written one alone, by each choice of ``mscgrec``."""
+        return {
+            choice.label: self._stacked(self.modalities if choice.fusion == "stacked" else (self.target,), choice)
+            for choice in choices("mscgrec", self.mscgrec).values()
+        }
 
-    def trained_as_long(self) -> dict[str, list[Trial]]:
-        """The row of the written modality alone with ``stacked_generator``, if there is one: a rival trained alike."""
-        row = replace(AS_LONG, generator=self.stacked_generator)
-        label = f"TIGER, {method(self.target).label}, {row.label}"
-        return {label: self.content(self.target, row)} if self.stacked_generator else {}
+    def masked(self) -> dict[str, list[Trial]]:
+        """MSCGRec's masked row; then one for each of ``controls``, in the place of the last modality but the target."""
+        (choice,) = choices("mscgrec", ("masked",)).values()
+        *_, replaced = (name for name in self.modalities if name != self.target)
+        found = {choice.label: self._stacked(self.modalities, choice)}
+        for control in self.controls:
+            read = [control if name == replaced else name for name in self.modalities]
+            row = replace(choice, names=(*choice.names, f"masked:{control}"))
+            found[f"{choice.label}, {method(control).label} for {method(replaced).label}"] = self._stacked(read, row)
+        return found
+
+    def _stacked(self, read: Sequence[str], choice: Choice) -> list[Trial]:
+        return self.content("+".join(read), replace(choice, generator=choice.generator | self.stacked_generator))
 
     def ablated(self) -> dict[str, str]:
         """By row of ``mscgrec`` but the first, the row that it is held against: its own reference, or the first."""
@@ -300,7 +316,7 @@ class Parameters(Fields):
 
 def _reads_pages(features: str) -> bool:
     name = features.removeprefix("shuffled:")
-    return trials.is_encoder(name) and encoder(name).reads == "pages"
+    return is_encoder(name) and encoder(name).reads == "pages"
 
 
 def parameters(namespace: dict) -> Parameters:

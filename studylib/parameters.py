@@ -117,6 +117,7 @@ class Fields(Settings):
             if isinstance(rows, tuple) and len(set(rows)) < len(rows):
                 raise ValueError(f"{name} must differ from each other")
         rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
+        rows_here |= {f"writing:{name}" for name in self.modalities} | {f"masked:{name}" for name in self.controls}
         for row, seeds in self.fewer_seeds.items():
             # One file of parameters serves all notebooks, so a row may be another notebook's.
             if row not in rows_here and row.removeprefix("shuffled:") not in METHODS and not is_choice(row):

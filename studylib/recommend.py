@@ -14,9 +14,9 @@ from studylib.data import Dataset, load
 from studylib.engines import ELSEWHERE, FINISHED, run_trial
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
+from studylib.keys import key_of, parse_trial
 from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
-from studylib.trials import key_of, parse_trial
 
 
 @dataclass(frozen=True)

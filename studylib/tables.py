@@ -1,6 +1,6 @@
 """From finished trials to tables: means over seeds, paired tests over users, the paper's number beside ours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -191,17 +191,24 @@ def contrasts(
 
 
 def with_and_without_seen(
-    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10"
+    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], compared: Callable[..., pd.DataFrame] = contrasts
 ) -> pd.DataFrame:
-    """``contrasts`` with every item allowed, and with the items of the history left out; corrected over all rows."""
+    """``contrasts`` with every item allowed, and with the items of the history left out; corrected over all rows.
+
+    Args:
+        compared: what takes pairs and a ``rule``, if not ``contrasts``.
+    """
     rules = ("every item", "seen left out")
-    table = pd.concat([contrasts(pairs, metric, rule).assign(items=rule) for rule in rules], ignore_index=True)
+    table = pd.concat([compared(pairs, rule=rule).assign(items=rule) for rule in rules], ignore_index=True)
     table.insert(1, "items", table.pop("items"))
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
 def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
-    """One row a group that was trained: epochs it was to have, those it had, and the best, seed by seed."""
+    """One row a group that was trained: epochs it was to have, those it had, and the best, seed by seed.
+
+    Beside them ``validation`` and of how many users it is.
+    """
     rows = []
     for name, group in groups.items():
         epochs = [record["epochs"] for record in sorted(group, key=lambda row: row["trial"]["seed"])]
@@ -212,7 +219,9 @@ def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
             "run": [validated(of_seed)[-1]["epoch"] for of_seed in epochs],
         }
         columns["best"] = [best_epoch(of_seed)["epoch"] for of_seed in epochs]
-        rows.append({"method": name} | {column: " / ".join(map(str, values)) for column, values in columns.items()})
+        row = {column: " / ".join(map(str, values)) for column, values in columns.items()}
+        row |= {"validation recall@10": round(validation(group), 4), "users": validation_users(group)}
+        rows.append({"method": name} | row)
     return pd.DataFrame(rows)
 
 
@@ -226,7 +235,7 @@ def epochs_planned(record: dict) -> int:
 
 def changes(
     pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metrics: Sequence[str] = METRICS,
-    paper: dict[str, dict[str, float]] | None = None,
+    paper: dict[str, dict[str, float]] | None = None, rule: str = "every item",
 ) -> pd.DataFrame:  # fmt: skip
     """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
 
@@ -240,7 +249,7 @@ def changes(
     rows = []
     for metric in metrics:
         for pair, groups in pairs.items():
-            values = paired(*groups, metric)
+            values = paired(*groups, metric, rule)
             change = relative(*values)
             row = {"pair": pair, "first": values[0].mean(), "second": values[1].mean()}
             row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}

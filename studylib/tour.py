@@ -15,10 +15,11 @@ from studylib.encoders import ocr, transcript, weights
 from studylib.encoders.registry import encoder
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher, padded
+from studylib.keys import key_of
 from studylib.recommend import with_weights
 from studylib.render import Page, render
 from studylib.semantic_ids import SemanticIds, token
-from studylib.trials import key_of, run
+from studylib.trials import run
 
 
 @dataclass(frozen=True)

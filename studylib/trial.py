@@ -28,12 +28,12 @@ from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.files import LOCK, locked, write_bytes
+from studylib.keys import key_of, parse_trial
 from studylib.metrics import WHOLE, PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
 from studylib.store import FORMAT, Store, work_folder
-from studylib.trials import key_of, parse_trial
 
 MAXRSS_OF_A_MB = 2**20 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, elsewhere kB
 WEIGHTS, CHECKPOINT, CODES = "model.safetensors", "checkpoint.safetensors", "codes.sha256"  # in a trial's work folder

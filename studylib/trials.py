@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
 from functools import cache
-from hashlib import sha256
-from pathlib import Path
 
-from studylib import paths
 from studylib.config import Trial
 from studylib.data import Dataset, load
-from studylib.encoders import embed, embeddings, registry
-from studylib.encoders.weights import file_digest
+from studylib.encoders import embed
 from studylib.engines import (
     ELSEWHERE,
     HELD,
@@ -30,66 +26,12 @@ from studylib.engines import (
 )  # fmt: skip
 from studylib.errors import StudyError
 from studylib.files import check_writable, shown
-from studylib.settings import checked
+from studylib.keys import by_name, is_encoder, key_of
 from studylib.store import FORMAT, Store, canonical, work_folder
 
 TALLY = "STUDY_TALLY"  # a file that gets a line from every run: trials trained, reused, failed
 TASK = "STUDY_TASK"  # "3/8": this runner is the third (from 0) of eight that share the work
 PATIENCE = 60  # seconds without news before the engine is asked whether it is in trouble
-
-
-def content_fingerprint(trial: Trial, data: Dataset) -> str:
-    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoders' weights."""
-    digest = sha256(data.fingerprint.encode())
-    for features in trial.modalities:
-        name = features.removeprefix("shuffled:")
-        for file in _files_read(data, name):
-            digest.update(bytes.fromhex(file_digest(file)))
-        if is_encoder(name):
-            digest.update(embeddings.identity(registry.encoder(name), trial.page).encode())
-    return digest.hexdigest()
-
-
-def is_encoder(features: str) -> bool:
-    """Is it an encoder's name, and not ready IDs, a file, or what is learned from the sequences?"""
-    return features not in ("none", "collaborative") and not features.startswith(("index:", "features:"))
-
-
-def _files_read(data: Dataset, features: str) -> list[Path]:
-    if features.startswith("index:"):
-        return [index_file(data, features)]
-    if features in ("none", "collaborative"):
-        return []
-    if features.startswith("features:"):
-        return [embeddings.feature_file(data, features.removeprefix("features:"))]
-    return data.pictures if registry.encoder(features).kind == "image" else []
-
-
-def index_file(data: Dataset, features: str) -> Path:
-    """The file behind ``index:<name>``: a path, or NAME.<name>.json in the data set's folder."""
-    name = features.removeprefix("index:")
-    choices = [Path(name), *([data.folder / f"{data.name}.{name}.json"] if data.folder else [])]
-    for file in choices:
-        with suppress(OSError):  # a name too long for a file is no file
-            if file.is_file():
-                return file
-    raise StudyError(
-        f"{shown(features)}: no such index; looked for {' and '.join(map(str, choices))[:500]}; put it there"
-    )
-
-
-def key_of(trial: Trial, data: Dataset) -> str:
-    """16 hex digits of the hash of the config, the data's fingerprint and the code's format."""
-    content = content_fingerprint(trial, data)
-    return sha256(canonical([FORMAT, _by_name(trial.model_dump(mode="json")), content])).hexdigest()[:16]
-
-
-def _by_name(settings: dict) -> dict:
-    """A trial's settings with a data set given as a folder by the folder's name: it may lie elsewhere tomorrow."""
-    return settings | {"data": paths.name_of(settings["data"])}
-
-
-# -- running ---------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -149,10 +91,10 @@ def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
     finished: dict[bytes, list[dict]] = {}
     for record in store.records():
         if record["format"] == FORMAT:
-            finished.setdefault(canonical(_by_name(record["trial"])), []).append(record)
+            finished.setdefault(canonical(by_name(record["trial"])), []).append(record)
     found, datasets = [], cache(load)
     for trial in trials:
-        same = finished.get(canonical(_by_name(trial.model_dump(mode="json"))), [])
+        same = finished.get(canonical(by_name(trial.model_dump(mode="json"))), [])
         if len(same) > 1:
             with suppress(StudyError):  # no data set here
                 current = key_of(trial, datasets(trial.data))
@@ -285,8 +227,3 @@ def _outcome(future: Future) -> str:
         return "failed: cancelled by the engine"
     except Exception as error:  # whatever a cluster's library raises for a lost worker; the trial alone has failed
         return f"failed: {type(error).__name__}: {error}"
-
-
-def parse_trial(text: str) -> Trial:
-    """A trial from its JSON."""
-    return checked(Trial, json.loads(text))

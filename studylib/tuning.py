@@ -1,11 +1,12 @@
-"""Tuning the baselines: a small stated grid, chosen by validation Recall@10; the test split is never looked at."""
+"""Tuning the baselines, and MSCGRec: a small stated grid, chosen by validation Recall@10; test is never looked at."""
 
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
-from studylib import results, trials
-from studylib.config import ItemKnnSettings, trial
+from studylib import notebook, results, trials
+from studylib.config import ItemKnnSettings, Trial, trial
 from studylib.data import load
 from studylib.metrics import Ranks, best_epoch
 from studylib.models.baselines import ItemKnn, full_ranks
@@ -28,6 +29,12 @@ GRIDS: dict[str, tuple[dict, ...]] = {
         {"window": window, "damping": damping, "recency": recency, "distance_decay": decay}
         for decay, window, damping, recency in product((True, False), (3, 10), (0.0, 0.25, 0.5), (0.6, 0.8, 1.0))
     ),
+    # Histories of three IDs an item say more of a user, and overfit sooner than those of one.
+    "mscgrec": (
+        {"epochs": 40, "dropout": 0.1, "history": 50, "lr": 2e-3},
+        {"dropout": 0.3}, {"epochs": 20}, {"epochs": 20, "dropout": 0.2}, {"epochs": 20, "dropout": 0.3},
+        {"epochs": 20, "history": 20}, {"epochs": 20, "lr": 1e-3},
+    ),
 }  # fmt: skip
 
 
@@ -47,11 +54,20 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     Points that are finished are not trained again. The table goes to results/<data>/tuning_<name>.*, so that these
     trials are in use.
 
+    Args:
+        data: a data set; of MSCGRec a file of parameters, whose first row of ``mscgrec`` is tuned: a point of the grid
+            stands above the file's ``stacked_generator``.
+
     Raises:
-        StudyError: no such data set, or trials failed.
+        StudyError: no such data set or file, or trials failed.
     """
     grid = points(name)
-    records = [] if name == "item-knn" else _trained(name, data, grid, seed, jobs)
+    if name == "mscgrec":
+        parameters = notebook.check(notebook.read_parameters(Path(data)), data)
+        data, wanted = parameters.data, [_stacked(parameters, point, seed) for point in grid]
+    else:
+        wanted = [trial(data=data, generator={"name": name, **point}, seed=seed) for point in grid]
+    records = [] if name == "item-knn" else trials.run(wanted, jobs=jobs)
     found = [_best_epoch(record) for record in records] or _counted(data, grid)
     table = pd.DataFrame([point | best for point, best in zip(grid, found, strict=True)])
     table = table.sort_values("validation recall@10", ascending=False, kind="stable", ignore_index=True)
@@ -59,8 +75,9 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     return table
 
 
-def _trained(name: str, data: str, grid: list[dict], seed: int, jobs: int) -> list[dict]:
-    return trials.run([trial(data=data, generator={"name": name, **point}, seed=seed) for point in grid], jobs=jobs)
+def _stacked(parameters: notebook.Parameters, point: dict, seed: int) -> Trial:
+    changed = {"stacked_generator": parameters.stacked_generator | point, "seeds": seed + 1, "fewer_seeds": {}}
+    return next(iter(parameters.model_copy(update=changed).stacked().values()))[seed]
 
 
 def _best_epoch(record: dict) -> dict:

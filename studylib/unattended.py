@@ -17,6 +17,7 @@ from studylib.encoders.registry import encoder
 from studylib.engines import check_name
 from studylib.errors import NothingToDo, StudyError
 from studylib.files import check_regular, check_writable, write_bytes
+from studylib.keys import is_encoder
 from studylib.notebook import Parameters, check
 
 
@@ -145,7 +146,7 @@ def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:
     for row in ("features", "texts", "also", "stand_ins", "controls", "encoders", "resized", "readers", "modalities"):
         names += getattr(parameters, row) if row in takes else ()
     names = [name.removeprefix("shuffled:") for name in names]
-    return [name for name in names if trials.is_encoder(name)]
+    return [name for name in names if is_encoder(name)]
 
 
 def taken(notebook: Path) -> dict:

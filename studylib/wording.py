@@ -67,16 +67,21 @@ def printed(metric: str) -> str:
 
 
 def readable_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """``changes`` as it is printed: one row a pair, one column a metric, and the paper's row below where it has one."""
+    """``changes`` as it is printed: one row a pair, one column a metric, and the paper's row below where it has one.
+
+    With a column ``items`` (``with_and_without_seen``) a row for each of its values.
+    """
     if table.empty:
         return table
+    by = ["pair", "items"] if "items" in table else ["pair"]
     said = table.apply(lambda row: f"{row['difference %']:+.1f} [{row['low %']:+.1f}, {row['high %']:+.1f}]", axis=1)
     theirs = table[table["paper %"].notna()]
     theirs = theirs.assign(said=theirs["paper %"].map("{:+.1f}".format), source="paper, %")
     both = pd.concat([table.assign(said=said, source="here, %"), theirs])
     both["title"] = both["metric"].map(printed)
-    wide = both.pivot(index=["pair", "source"], columns="title", values="said")
-    order = [row for pair in table["pair"].unique() for row in ((pair, "here, %"), (pair, "paper, %"))]
+    wide = both.pivot(index=[*by, "source"], columns="title", values="said")
+    rows = table[by].drop_duplicates().itertuples(index=False)
+    order = [(*row, source) for row in rows for source in ("here, %", "paper, %")]
     titles = [printed(metric) for metric in table["metric"].unique()]
     return wide.loc[[row for row in order if row in wide.index], titles].reset_index()
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import accelerate, content, engines, examples, training, trials
+from studylib import accelerate, content, engines, examples, training
 from studylib.config import BUDGETS, trial
 from studylib.data import load
 from studylib.engines import CHILDREN, FINISHED, Gpus, open_engine, run_trial
 from studylib.errors import StudyError
+from studylib.keys import key_of, parse_trial
 from studylib.semantic_ids import SemanticIds
 from studylib.store import Store, work_folder
 from studylib.threads import torch_threads
-from studylib.trials import key_of, run
+from studylib.trials import run
 from tests.test_trials import QUICK, TOKENIZER, quick, read
 
 
@@ -208,7 +209,7 @@ def test_settings_that_came_later_leave_old_keys_alone():
     assert old.model_dump_json() == new.model_dump_json()
     assert "devices" not in json.loads(old.model_dump_json())["generator"]
     assert "devices" in json.loads(quick(devices=2).model_dump_json())["generator"]
-    assert trials.parse_trial(quick(devices=2).model_dump_json()).generator.devices == 2
+    assert parse_trial(quick(devices=2).model_dump_json()).generator.devices == 2
 
 
 def test_a_failure_is_not_explained_by_an_older_one(tmp_path):

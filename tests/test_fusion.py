@@ -253,6 +253,17 @@ def test_a_modality_alone_is_hit_at_least_as_often_as_both(folders):
     assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
 
 
+def test_stacked_modalities_are_translated_too(folders):
+    """Each into each other, and next items are still written in one of them."""
+    stacked = {"features": "features:circle+random", "fusion": "stacked", "target": "features:circle"}
+    settings = QUICK | {"epochs": 2, "softmax": "tree"}
+    plain, record = run([trial(data="Toy", tokenizer=TOKENIZER, generator=settings | more, **stacked)
+                         for more in ({}, {"alignment": 20})])  # fmt: skip
+    assert "alignment step 20/20" in (work_folder(record["key"]) / "log.txt").read_text()
+    assert record["epochs"][0]["loss"] != plain["epochs"][0]["loss"]
+    assert record["semantic_ids"] == plain["semantic_ids"]
+
+
 def test_alignment_sees_no_user(folders):
     """Other users of the same items: another training, the same alignment in every digit that is logged."""
     folder = atomic.write(replace(toy(seed=1), name="Other"), folders / "data" / "Other")

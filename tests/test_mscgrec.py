@@ -145,6 +145,26 @@ def test_how_far_back_two_part_positions_tell_apart(bidirectional):
     assert len(set(back)) == len(TWELVE_LEVELS[bidirectional])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("user_tokens", [0, 4])
+@pytest.mark.parametrize("positions", ["two-part", "two-part-past"])
+def test_the_encoder_hands_its_layers_these_positions_and_nothing_ahead(positions, user_tokens, monkeypatch):
+    """Token by token of two histories of five items; a user token stands before them, as the end of an item before."""
+    model, seen = generator(IDS, positions=positions, user_tokens=user_tokens), []
+    monkeypatch.setattr(model, "_encode", lambda x, bias: seen.append(bias))
+    model.encode(torch.as_tensor(IDS.codes)[torch.arange(10).view(2, 5)], users=torch.tensor([0, 3]))
+    tokens = [(-1, 2)] * bool(user_tokens) + [(item, place) for item in range(5) for place in range(3)]
+    assert seen[0].shape[-2:] == (len(tokens), len(tokens))
+    for query, (own_item, own_place) in enumerate(tokens):
+        for key, (item, place) in enumerate(tokens):
+            apart = bucket(torch.tensor([[item - own_item]]), BUCKETS - 5, positions == "two-part").item()
+            expected = model.encoder_positions.weight[place - own_place + 2]
+            expected = expected + model.encoder_positions.weight[5 + apart]
+            if item > own_item:
+                expected = torch.full_like(expected, -torch.inf)
+            assert torch.allclose(seen[0][0, :, query, key], expected)
+
+
 def test_a_causal_encoder_reads_with_the_positions_it_was_asked_for():
     items = torch.arange(20)[None]
     codes = torch.as_tensor(IDS.codes)[items]
@@ -227,6 +247,8 @@ def test_training_masks_one_modality_of_the_stated_share_of_items():
     assert int(lost.sum(-1).max()) == 1
     assert float(lost.any(-1).float().mean()) == pytest.approx(0.75, abs=0.02)
     assert float(lost[..., 0].float().mean()) == pytest.approx(0.375, abs=0.02)
+    of_a_history = lost.any(-1).float().mean(1)  # drawn for each item, not once a history
+    assert float(of_a_history.std()) == pytest.approx((0.75 * 0.25 / 50) ** 0.5, rel=0.3)
     assert not model.eval()._masked((200, 50), (), torch.device("cpu")).any()
 
 
@@ -247,10 +269,27 @@ def test_histories_are_read_with_more_levels_than_are_written():
     batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
     codes = torch.as_tensor(ids.codes)
     forbidden = TensorTree(ids.written.tree).forbidden(codes[:, 1:], ids.written.sizes)
-    value = training.loss(model, codes, batch, forbidden=forbidden)
-    value.backward()
-    assert torch.isfinite(value)
+    training.loss(model, codes, batch, forbidden=forbidden).backward()
     assert model.masks.weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_the_loss_of_stacked_histories_is_of_what_is_written_alone():
+    """The written modality comes last: a loss over the first levels, or over all, is another number."""
+    ids = SemanticIds(IDS.codes, IDS.sizes, target=(1, 2), parts=PARTS)
+    model, codes = training.build(TigerSettings(softmax="tree", dropout=0.0), ids, 0).eval(), torch.as_tensor(ids.codes)
+    batch = examples.collate(examples.one_pass_pieces(USERS, 50), windows=False)
+    forbidden = TensorTree(ids.written.tree).forbidden(codes[:, 1:], ids.written.sizes)
+    found, total = training.loss(model, codes, batch, forbidden=forbidden), 0.0
+    hidden = model.predict(codes[batch.history], batch.lengths, codes[batch.targets][..., 1:])
+    written = ids.codes[:, 1:].tolist()
+    for row, column in np.argwhere(batch.counts.numpy()):
+        target = codes[batch.targets[row, column], 1:].tolist()
+        for place in range(2):
+            logits = model.head(hidden[row, column, place])[int(model.offsets[1 + place]) :][:6]
+            allowed = sorted({other[place] for other in written if other[:place] == target[:place]})
+            total -= torch.log_softmax(logits[allowed], 0)[allowed.index(target[place])].item()
+    assert found.item() == pytest.approx(total / 2 / int(batch.counts.sum()), rel=1e-5)
 
 
 def test_the_bench_measures_the_tree_on_stacked_histories_too():

@@ -156,6 +156,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"features": ["random", "random"]}, "features must differ"),
         ({"fewer_seeds": {"opk": 1}}, "fewer_seeds: no row is called 'opk'"),
         ({"fewer_seeds": {"shuffled:opk": 1}}, "fewer_seeds: no row is called 'shuffled:opk'"),
+        ({"fewer_seeds": {"writing:minilmm": 1}}, "fewer_seeds: no row is called 'writing:minilmm'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
         ({"fusions": ["opq"]}, "'opq' is none of gate"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
@@ -399,26 +400,40 @@ def test_codes_are_asked_for_of_all_seeds():
     assert [len(trials) for trials in found.of_all_seeds().fused("early").values()] == [3]
 
 
-def test_a_rival_trained_as_long_and_other_modalities_written():
-    given = {"seeds": 2, "stacked_generator": {"epochs": 77}, "mscgrec": ["full", "writing:minilm"]}
-    found = notebook.check(given | {"fewer_seeds": {"as-long": 1, "writing:minilm": 1}}, "here")
-    (long,) = found.trained_as_long()["TIGER, SASRec items, trained as long"]
+def test_the_written_modality_alone_and_other_modalities_written():
+    given = {"seeds": 2, "stacked_generator": {"epochs": 77}, "mscgrec": ["full", "alone", "writing:minilm"]}
+    found = notebook.check(given | {"fewer_seeds": {"alone": 1, "writing:minilm": 1}}, "here")
+    stacked = found.stacked()
+    (alone,) = stacked["MSCGRec, written modality alone"]
+    assert alone.generator == stacked["MSCGRec"][0].generator
+    assert alone.generator.epochs == 77
     assert (
-        long.model_copy(update={"generator": found.content("collaborative")[0].generator})
+        alone.model_copy(update={"generator": found.content("collaborative")[0].generator})
         == (found.content("collaborative")[0])
     )
-    assert (long.generator.epochs, long.generator.softmax) == (77, "level")
-    assert notebook.check(given | {"stacked_generator": {}}, "here").trained_as_long() == {}
-    stacked = found.stacked()
     (other,) = stacked["MSCGRec, writing MiniLM-L6"]
     assert other.model_copy(update={"target": "collaborative"}) == stacked["MSCGRec"][0]
     assert other.target == "minilm"
-    assert found.ablated() == {"MSCGRec, writing MiniLM-L6": "MSCGRec"}
+    assert found.ablated() == dict.fromkeys(
+        ["MSCGRec, written modality alone", "MSCGRec, writing MiniLM-L6"], "MSCGRec"
+    )
     for wrong in ("collaborative", "ppocr-v6"):
         with pytest.raises(StudyError, match=f"writing:{wrong} is not one of the other modalities; choose from minilm"):
             notebook.check({"mscgrec": ["full", f"writing:{wrong}"]}, "here")
     with pytest.raises(StudyError, match="'write:minilm' is none of full"):
         notebook.check({"mscgrec": ["write:minilm"]}, "here")
+
+
+def test_controls_take_the_place_of_a_modality_that_is_not_written():
+    given = {"seeds": 2, "controls": ["random"], "fewer_seeds": {"masked:random": 1}}
+    found = notebook.check(given, "here").masked()
+    assert {label: [spec.features for spec in row] for label, row in found.items()} == {
+        "MSCGRec, masked": ["minilm+efficientnet-lite0+collaborative"] * 2,
+        "MSCGRec, masked, random IDs for EfficientNet-Lite0": ["minilm+random+collaborative"],
+    }
+    assert {spec.generator.masking for row in found.values() for spec in row} == {0.75}
+    turned = notebook.check(given | {"target": "efficientnet-lite0"}, "here").masked()
+    assert [*turned.values()][1][0].features == "minilm+efficientnet-lite0+random"
 
 
 def test_the_papers_changes_stand_beside_rows_that_begin_with_its_whole_model():

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import collaborative, next_item, paths, tuning
-from studylib.cli import main
+from studylib import collaborative, next_item
 from studylib.collaborative import item_embeddings
-from studylib.config import ItemKnnSettings, Trial, trial
+from studylib.config import Trial, trial
 from studylib.data import Dataset, atomic, load
 from studylib.errors import StudyError
 from studylib.examples import collate, one_pass_pieces
-from studylib.models.baselines import ItemKnn, full_ranks
+from studylib.models.baselines import full_ranks
 from studylib.store import Store, work_folder
 from studylib.trials import run
 from tests.conftest import ITEMS, toy
@@ -199,37 +198,6 @@ def test_scores_that_are_no_numbers_are_no_hits():
 
     with pytest.raises(FloatingPointError, match="lower lr"):
         full_ranks(Diverged(), [np.array([0])] * 3, np.arange(3), False)
-
-
-def test_a_grid_is_ranked_by_validation_alone_and_not_trained_twice(folders, monkeypatch, capsys):
-    first = {"d_model": 8, "layers": 1, "dropout": 0.1, "lr": 1e-2}
-    monkeypatch.setitem(tuning.GRIDS, "gru4rec", (first, {"lr": 1e-9}))
-    assert main(["tune", "gru4rec", "Toy", "--jobs", "2"]) == 0
-    printed = capsys.readouterr().out.replace(str(folders), "")
-    assert "best on validation: {'d_model': 8, 'layers': 1, 'dropout': 0.1, 'lr': 0.01}" in printed
-    assert "test" not in printed
-    metrics = [value for record in Store.default().records() for value in record["metrics"].values() if value]
-    assert not any(f"{value:.6g}" in printed for value in metrics if len(f"{value:.6g}") > 5)
-    monkeypatch.setattr("studylib.trials.open_engine", lambda *_: pytest.fail("a finished point was run again"))
-    table = tuning.tune("gru4rec", "Toy")
-    assert table["validation recall@10"].is_monotonic_decreasing
-    assert tuning.winner(table)["lr"] == 1e-2
-
-
-def test_a_count_is_tuned_on_validation_too(folders, monkeypatch):
-    grid = ({"window": 10, "damping": 0.5, "recency": 1.0, "distance_decay": False}, {"recency": 0.1})
-    monkeypatch.setitem(tuning.GRIDS, "item-knn", grid)
-    table, data = tuning.tune("item-knn", "Toy"), load("Toy")
-    for point in table.to_dict("records"):
-        settings = {name: point[name] for name in grid[0]}
-        model, valid = ItemKnn(data.training, data.n_items, ItemKnnSettings(**settings)), data.valid
-        hits = [
-            target in np.argsort(-model.scores([history])[0], kind="stable")[:10]
-            for history, target in zip(valid.histories, valid.targets, strict=True)
-        ]
-        assert point["validation recall@10"] == pytest.approx(np.mean(hits), abs=1e-6)
-    assert ItemKnnSettings(**tuning.winner(table))
-    assert (paths.results_of("Toy") / "tuning_item-knn.csv").exists()
 
 
 def test_nothing_to_train_on_and_a_loss_without_end():

@@ -45,6 +45,19 @@ def test_values_add_up_and_a_useless_player_gets_nothing():
     assert rows.loc["idle", "low"] <= 0 <= rows.loc["idle", "high"]
 
 
+def test_a_control_in_a_modalitys_place_leaves_what_content_is_worth():
+    """By hand: y adds 3 of 4 where it says something; in its place codes that name items only add 1 of 2."""
+    whole = game({"": 0, "x": 1, "y": 3, "xy": 4}, users=6)
+    named = {
+        frozenset(players): np.full((2, 6), payout) for players, payout in (("", 0), ("x", 1), ("r", 1), ("xr", 2))
+    }
+    (row,) = shapley.beside_controls(whole, [named]).to_dict("records")
+    assert (row["modality"], row["control"], row["seeds"]) == ("y", "r", 1)
+    assert (row["value"], row["value of control"], row["difference"]) == pytest.approx((3, 1, 2))
+    assert (row["low"], row["high"]) == pytest.approx((2, 2))
+    assert shapley.beside_controls(whole, []).empty
+
+
 def test_a_missing_subset_is_named():
     payouts = game(GLOVES)
     del payouts[frozenset("ac")]

@@ -121,6 +121,10 @@ class Finding:
         return CONTRADICTED if self.high <= least or self.low >= most else UNDECIDED
 
     @property
+    def decided(self) -> bool:
+        return self.verdict in (REPRODUCED, CONTRADICTED)
+
+    @property
     def needed(self) -> tuple[float, str]:
         """How many seeds would decide it, or, if none, users with seeds without end; if the effect stays."""
         if self.verdict != UNDECIDED or self.seeds == 1 or not np.isfinite(self.by_seeds):
@@ -189,7 +193,7 @@ def _measured(claim: Claim, data: str) -> Finding:
 
 def overall(findings: Sequence[Finding]) -> str:
     """One verdict over data sets."""
-    decided = {finding.verdict for finding in findings} - {UNDECIDED, NOT_RUN}
+    decided = {finding.verdict for finding in findings if finding.decided}
     if not decided:
         return NOT_RUN if all(finding.missing for finding in findings) else UNDECIDED
     return decided.pop() if len(decided) == 1 else DEPENDS
@@ -205,6 +209,7 @@ def ledger(claims: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
             {
                 "": MARKS[verdict], "claim": claim.id, "where": claim.where, "says": claim.says,
                 "compares": claim.compares, "fixed": claim.fixed, "verdict": verdict,
+                "decided on": ", ".join(found.data for found in findings if found.decided),
                 "found": "; ".join([*map(_said, findings), *([claim.note] if claim.note else [])]),
             }
         )  # fmt: skip
@@ -225,7 +230,7 @@ def into(document: str, ledger: pd.DataFrame) -> str:
     Raises:
         StudyError: the marks are not there.
     """
-    short = ledger.fillna("")[["", "claim", "where", "says", "fixed"]].to_markdown(index=False)
+    short = ledger.fillna("")[["", "claim", "where", "says", "decided on", "fixed"]].to_markdown(index=False)
     return put_between(document, "ledger", short)
 
 

@@ -123,6 +123,27 @@ def beside_ideal(payouts: Payouts, knobs: Knobs, players: dict[str, str]) -> pd.
     return found.rename(index=players).reset_index()
 
 
+def beside_controls(payouts: Payouts, controls: Sequence[Payouts]) -> pd.DataFrame:
+    """One row a control: the value of the modality that it replaces, less its own, as ``compare`` has it.
+
+    Codes also name items, so codes without content have a value too; what the modality's is above it is its content's.
+
+    Args:
+        payouts: of the game with the modality.
+        controls: of games with the same modalities but one.
+    """
+    rows, values = [], shapley_values(payouts)
+    for payouts_of_control in controls:
+        others = shapley_values(payouts_of_control)
+        (modality,), (control,) = values.keys() - others.keys(), others.keys() - values.keys()
+        first, second = np.atleast_2d(values[modality]), np.atleast_2d(others[control])
+        seeds = min(len(first), len(second))
+        found = compare(first[:seeds], second[:seeds])
+        row = {"modality": modality, "control": control, "seeds": seeds}
+        rows.append(row | {"value": first[:seeds].mean(), "value of control": second[:seeds].mean()} | vars(found))
+    return pd.DataFrame(rows)
+
+
 def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
     """What ``table`` says of the modalities; intervals over users and seeds decide what was seen.
 
@@ -151,6 +172,25 @@ def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
         share = f", {row['share']:.0%} of the gain" if row["share"] == row["share"] else ""
         value = f"{row['value']:+.4f} Recall@10 [{row['low']:+.4f}, {row['high']:+.4f}] over users"
         lines.append(f"{row['modality']}: {value}{share}; over {over} 0 {seen} in its interval.")
+    return lines
+
+
+def contents(rows: pd.DataFrame) -> list[str]:
+    """What a table of ``beside_controls`` says: is a modality worth more than codes that mean nothing?
+
+    >>> row = {"modality": "text", "control": "random IDs", "seeds": 1, "value": 0.03, "value of control": 0.02}
+    >>> contents(pd.DataFrame([row | {"difference": 0.01, "low": -0.01, "high": 0.03, "by_seeds": np.nan}]))
+    ['random IDs in the place of text are worth +0.0200; text is worth +0.0100 [-0.0100, +0.0300] more, over users \
+alone (one seed): that its content is worth anything is not seen.']
+    """
+    lines = []
+    for _, row in rows.iterrows():
+        over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
+        lines.append(
+            f"{row['control']} in the place of {row['modality']} are worth {row['value of control']:+.4f}; "
+            f"{row['modality']} is worth {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] more, over "
+            f"{over}: that its content is worth anything is {'' if row['low'] > 0 else 'not '}seen."
+        )
     return lines
 
 
