@@ -9,7 +9,7 @@ from studylib import papers
 from studylib.ablations import fused_label
 from studylib.analysis.significance import between_groups
 from studylib.methods import method
-from studylib.tables import method_of, per_user
+from studylib.tables import METRIC, method_of, per_user
 
 Groups = dict[str, Sequence[dict]]
 Pairs = dict[str, tuple[Sequence[dict], Sequence[dict]]]
@@ -48,7 +48,7 @@ def of_paper(data: str, reader: str) -> dict[str, dict[str, float]]:
     return {f"{row}: 256 px against 1024 px": printed[kind] for kind, row in rows.items() if kind in printed}
 
 
-def between_encoders(groups: Groups, metric: str = "recall@10") -> pd.DataFrame:
+def between_encoders(groups: Groups) -> pd.DataFrame:
     """One row a set of ``groups``, with ``significance.between_groups`` of it: trained readers, and all with content.
 
     Columns besides: ``rows`` says which, ``encoders`` how many, ``mean`` is theirs. A set that has no two groups, or
@@ -62,7 +62,7 @@ def between_encoders(groups: Groups, metric: str = "recall@10") -> pd.DataFrame:
     }
     rows = []
     for said, names in sets.items():
-        values = [per_user(groups[name], metric) for name in names]
+        values = [per_user(groups[name], METRIC) for name in names]
         if len(values) > 1:
             means = {"encoders": len(values), "mean": np.mean([group.mean() for group in values])}
             rows.append({"rows": said} | means | between_groups(values))

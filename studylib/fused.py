@@ -13,15 +13,15 @@ from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import WHOLE, Ranks
-from studylib.tables import validation
+from studylib.tables import METRIC, validation
 
 
 def by_strategy(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means and standard deviations over seeds of fused rows, strategies x texts."""
     cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
-    values = {text: [[r["metrics"][metric] for r in group] for group in column] for text, column in cells.items()}
+    values = {text: [[r["metrics"][METRIC] for r in group] for group in column] for text, column in cells.items()}
     means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
     spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
     return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))

@@ -15,26 +15,27 @@ from matplotlib.ticker import MaxNLocator
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
 from studylib.plots.common import LINES, legend_aside, line_style, spread_said
+from studylib.tables import METRIC
 from studylib.wording import names_with_seeds, printed
 
 
-def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:
+def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
     """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
     rows = table.assign(method=names_with_seeds(table)).iloc[::-1]
     places = np.arange(len(rows))
     bars = axis.barh(
-        places, rows[metric], xerr=rows[f"{metric} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
+        places, rows[METRIC], xerr=rows[f"{METRIC} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
         color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
     )  # fmt: skip
-    for bar, kind, value, sd in zip(bars, rows["kind"], rows[metric], rows[f"{metric} sd"].fillna(0), strict=True):
+    for bar, kind, value, sd in zip(bars, rows["kind"], rows[METRIC], rows[f"{METRIC} sd"].fillna(0), strict=True):
         bar.set_hatch(HATCHES[kind])
         axis.annotate(
             f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=7,
         )  # fmt: skip
     axis.set_yticks(places, ["\n".join(wrap(name, 40)) for name in rows["method"]])
-    spread = spread_said(rows[f"{metric} sd"])
-    axis.set_xlabel(f"test {printed(metric)} ({spread})")
+    spread = spread_said(rows[f"{METRIC} sd"])
+    axis.set_xlabel(f"test {printed(METRIC)} ({spread})")
     axis.grid(axis="y", visible=False)
     axis.margins(x=0.16)
     handles = [
@@ -51,7 +52,6 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
 
 def differences(
     table: pd.DataFrame, axis: Axes, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = (),
-    metric: str = "recall@10",
 ) -> Axes:  # fmt: skip
     """Each row's relative difference to the table's reference, with its interval; 002's changes as hollow diamonds.
 
@@ -90,7 +90,7 @@ def differences(
     usual = rows["against"] == reference
     axis.set_yticks(places, rows["method"].where(usual, rows["method"] + "\nagainst " + rows["against"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"test {printed(metric)} against “{base['method']}” ({base[metric]:.4f}), %")
+    axis.set_xlabel(f"test {printed(METRIC)} against “{base['method']}” ({base[METRIC]:.4f}), %")
     axis.grid(axis="y", visible=False)
     legend_aside(axis)
     return axis
@@ -141,9 +141,7 @@ def _changes(table: pd.DataFrame, axis: Axes) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def by_strategy(
-    means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float], metric: str = "recall@10"
-) -> Axes:
+def by_strategy(means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float]) -> Axes:
     """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
 
     Args:
@@ -164,7 +162,7 @@ def by_strategy(
     axis.set_xticks(places, means.index)
     middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    axis.set_ylabel(f"test {printed(metric)} (bars: {spread_said(spreads)})")
+    axis.set_ylabel(f"test {printed(METRIC)} (bars: {spread_said(spreads)})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
     return axis
@@ -181,7 +179,7 @@ def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str,
             axis.get_legend().remove()
         if axis is not axes[0, 0]:
             axis.set_ylabel("")
-    axes[0, 0].set_ylabel(f"test Recall@10\n(bars: {spread_said(spreads)})")
+    axes[0, 0].set_ylabel(f"test {printed(METRIC)}\n(bars: {spread_said(spreads)})")
     figure.suptitle(title)
     return figure
 
