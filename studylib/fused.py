@@ -68,8 +68,8 @@ def fusion_pairs(
     return pairs
 
 
-def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
-    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
+def part_hits(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
+    """Recall@5 of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
 
     ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written. Of free
     search the places are among all that was written, what is no item's ID included.
@@ -80,9 +80,9 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
             row = {"method": name}
             modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
             for place, part in zip(("first", "second"), modalities, strict=True):
-                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
+                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(5) for record in group]
                 row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
-            whole = [Ranks.unpack(record["ranks_parts"].get(WHOLE, record["ranks"])).recall(k) for record in group]
+            whole = [Ranks.unpack(record["ranks_parts"].get(WHOLE, record["ranks"])).recall(5) for record in group]
             rows.append(row | {"whole ID": np.mean(whole)})
     return pd.DataFrame(rows)
 

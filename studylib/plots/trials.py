@@ -1,6 +1,5 @@
 """Rows of trials: bars and intervals, changes, how training and fitting went."""
 
-import textwrap
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -111,7 +110,7 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     for axis, row in zip(axes[0], rows, strict=True):
         _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
-        axis.set_title(textwrap.fill(row, 20), fontsize="small")
+        axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
     figure.suptitle(title)
