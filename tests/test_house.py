@@ -17,9 +17,10 @@ from studylib.analysis.significance import compare
 from studylib.cli import main
 from studylib.config import TigerSettings, trial
 from studylib.data import atomic, load
+from studylib.encoders.registry import ENCODERS
 from studylib.errors import StudyError
 from studylib.examples import pieces_of
-from studylib.methods import method
+from studylib.methods import METHODS, method
 from studylib.metrics import PickedRanks, Ranks
 from studylib.trials import run
 from tests.conftest import toy
@@ -177,8 +178,15 @@ def test_a_misspelt_setting_is_told_what_it_may_have_meant():
 
 def test_kinds_of_methods_that_no_table_lists():
     assert method("index:index_lemb_unique").paper == method("minilm").paper == "text"
-    assert method("craft").paper is None
     assert method("ppocr-v6-backbone").kind == "ocr"
+
+
+def test_what_is_no_rival_of_a_reader_stands_beside_no_paper():
+    assert ENCODERS.keys() <= METHODS.keys()
+    readers = {name for name, encoder in ENCODERS.items() if encoder.kind == "ocr"}
+    assert all(method(name).paper == (None if METHODS[name].contrast else "ocr") for name in readers)
+    contrasts = {name for name in readers if METHODS[name].contrast}
+    assert contrasts == {"craft", "ppocr-v4-backbone", "ppocr-v6-backbone", "transcript-minilm"}
 
 
 def test_a_table_says_what_its_records_say():
