@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.colors import to_hex, to_rgb
 
 from studylib import paths, plots, results, tables, wording
 from studylib.analysis.significance import compare
@@ -20,7 +21,7 @@ from studylib.data import atomic, load
 from studylib.encoders.registry import ENCODERS
 from studylib.errors import StudyError
 from studylib.examples import pieces_of
-from studylib.methods import METHODS, method
+from studylib.methods import COLOURS, HATCHES, METHODS, method
 from studylib.metrics import PickedRanks, Ranks
 from studylib.trials import run
 from tests.conftest import toy
@@ -137,6 +138,17 @@ def test_a_tokenizer_that_tells_nothing_of_its_fit_has_no_curve():
     both = plots.tokenizer_curves({"one": [told], "silent": [silent]})
     assert [line.get_label() for line in both.axes[0].lines] == ["one"]
     assert "tell nothing" in plots.tokenizer_curves({"silent": [silent]}).texts[0].get_text()
+    plt.close("all")
+
+
+def test_a_text_has_its_kinds_colour_and_the_second_of_a_kind_a_lighter_one():
+    means = pd.DataFrame([[0.1, 0.2, 0.3]], ["A"], ["published", "MiniLM", "MPNet"])
+    axis = plots.by_strategy(means, means * np.nan, ["index", "text", "text"], plt.figure().subplots(), {})
+    published, first, second = axis.patches
+    assert to_hex(published.get_facecolor()) == COLOURS["index"].lower()
+    assert published.get_hatch() == HATCHES["index"]
+    assert to_hex(first.get_facecolor()) == COLOURS["text"].lower()
+    assert second.get_facecolor()[:3] == pytest.approx([(1 + part) / 2 for part in to_rgb(COLOURS["text"])])
     plt.close("all")
 
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -140,22 +141,26 @@ def _changes(table: pd.DataFrame, axis: Axes) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def by_strategy(means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float]) -> Axes:
+def by_strategy(
+    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float]
+) -> Axes:
     """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
 
     Args:
         means, spreads: strategies x texts.
+        kinds: of the texts; where two are of one kind, the later is lighter.
         lines: value of each single modality.
     """
     places, width = np.arange(len(means)), 0.8 / means.shape[1]
-    for number, text in enumerate(means.columns):
+    for number, (text, kind) in enumerate(zip(means.columns, kinds, strict=True)):
+        before = list(kinds[:number]).count(kind)
         bars = axis.bar(
             places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
-            yerr=spreads[text], color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
+            yerr=spreads[text], color=_shade(kind, before), edgecolor="#333333", linewidth=0.6,
             error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
         for bar in bars:
-            bar.set_hatch(list(HATCHES.values())[number])
+            bar.set_hatch(HATCHES[kind])
     for number, (name, value) in enumerate(lines.items()):  # black, for a line of a bar's colour is lost on the bar
         axis.axhline(value, label=f"{name} alone", **line_style(number) | {"color": "black"})
     axis.set_xticks(places, means.index)
@@ -167,11 +172,18 @@ def by_strategy(means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: d
     return axis
 
 
-def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str, float], title: str) -> Figure:
+def _shade(kind: str, before: int) -> tuple[float, ...]:
+    """The colour of a kind, half as far from white for each row of that kind ``before`` this one."""
+    return tuple(1 - (1 - part) / 2**before for part in to_rgb(COLOURS[kind]))
+
+
+def strategy_panels(
+    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str
+) -> Figure:
     """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
     figure, axes = plt.subplots(1, len(means), figsize=(3.2 + 0.95 * len(means), 3.2), sharey=True, squeeze=False)
     for axis, strategy in zip(axes[0], means.index, strict=True):
-        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], axis, lines)
+        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], kinds, axis, lines)
         axis.set(xlim=(-0.6, 0.6), xticks=[])
         axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
         if axis is not axes[0, -1]:
