@@ -165,6 +165,52 @@ def test_a_comparison_can_leave_out_what_was_seen():
     assert both["p holm"].tolist() == pytest.approx([1, 2 * both["p"][1]])
 
 
+def test_contrasts_are_the_first_less_the_second():
+    """Of eight users: the seeds of one side hit 6 and 4, those of the other 1 and 3; and one seed against itself."""
+
+    def hitting(seed: int, users: int, unseen: int) -> dict:
+        one = record("minilm", seed, [0] * users + [None] * (8 - users))
+        return one | {"ranks_unseen": Ranks.of([0] * unseen + [None] * (8 - unseen)).pack()}
+
+    much, little = [hitting(0, 6, 8), hitting(1, 4, 8)], [hitting(0, 1, 0), hitting(1, 3, 0)]
+    pairs = {"much, little": (much, little), "the same": (much[:1], much[:1])}
+    found = tables.contrasts(pairs).set_index("pair")
+    assert found.columns.tolist() == ["first", "second", "difference", "low", "high", "by_seeds", "p", "p holm"]
+    assert found.loc["much, little", ["first", "second", "difference"]].tolist() == [5 / 8, 2 / 8, 3 / 8]
+    # By seed the differences are 5/8 and 1/8: standard deviation sqrt(2) / 4, of the mean of two 1/4.
+    assert found.loc["much, little", "by_seeds"] == pytest.approx(1 / 4)
+    assert found.loc["the same", ["first", "difference", "low", "high", "p"]].tolist() == [6 / 8, 0, 0, 0, 1]
+    assert np.isnan(found.loc["the same", "by_seeds"])
+    assert found["p holm"].tolist() == pytest.approx([min(1, 2 * found["p"].iloc[0]), 1])
+    assert tables.contrasts(pairs, "seen left out")["difference"].tolist() == [1, 0]
+
+
+def test_the_quality_of_ids_is_a_mean_over_seeds():
+    def with_ids(usage: list, perplexity: list, errors: list | None, rate: float, **collisions: int) -> dict:
+        quality = {"usage": usage, "perplexity": perplexity, "relative_error": errors, "collision_rate": rate}
+        return {"semantic_ids": quality} | ({"tokenizer": {"collisions": collisions}} if collisions else {})
+
+    groups = {
+        "fitted": [
+            with_ids([8, 6, 2], [7.0, 5.5, 1.2], [0.5, 0.25], 0.0, before=10, after=0),
+            with_ids([8, 4, 4], [8.0, 4.5, 1.8], [0.5, 0.3], 0.1, before=13, after=4),
+        ],
+        "ready": [with_ids([8, 8], [8.0, 8.0], None, 1 / 3)],
+        "no IDs": [{"semantic_ids": None}],
+    }
+    assert tables.semantic_id_quality(groups).to_dict("records") == [
+        {
+            "method": "fitted", "codes used": "8 / 5 / 3", "perplexity": "7.5 / 5.0 / 1.5", "relative error": 0.275,
+            "collision rate": 0.05, "collide before": "12", "collide after": "2",
+        },
+        {
+            "method": "ready", "codes used": "8 / 8", "perplexity": "8.0 / 8.0", "relative error": "",
+            "collision rate": 0.3333, "collide before": "", "collide after": "",
+        },
+    ]  # fmt: skip
+    assert tables.semantic_id_quality({"no IDs": groups["no IDs"]}).empty
+
+
 def test_how_long_rows_were_trained():
     def trained(seed: int, recalls: list) -> dict:
         epochs = [{"epoch": 2 * n + 2, "loss": 1.0, "recall@10": value} for n, value in enumerate(recalls)]

@@ -2,6 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import pytest
 
 from studylib import plots, tables, wording
 from tests.test_tables import record
@@ -47,3 +49,83 @@ def test_a_row_of_fewer_seeds_than_another_says_so():
     axis = plots.differences(table, plt.figure().subplots())
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["random IDs, 1 seed"]
     plt.close("all")
+
+
+# Ours in a table whose base is 0.1 throughout: kind, difference, its interval, corrected p.
+NONE = (np.nan, np.nan, np.nan, np.nan)
+OURS = {
+    "reference": ("text", *NONE),
+    "up": ("text", 0.02, 0.01, 0.03, 0.01),
+    "down": ("text", -0.02, -0.03, -0.01, 0.01),
+    "level": ("text", 0.0002, -0.0008, 0.001, 0.9),
+    "open": ("control", -0.001, -0.004, 0.002, 0.2),
+    "mixed": ("text", 0.02, 0.01, 0.03, 0.01),
+    "ours alone": ("text", 0.02, 0.01, 0.03, 0.01),
+    "item-kNN": ("baseline", -0.05, -0.06, -0.04, 0.001),
+}
+THEIRS = {
+    "Beauty": {"up": 0.2, "down": 0.1, "level": 0.01, "open": -0.1, "mixed": 0.1},
+    "Toys": {"up": 0.05, "level": -0.004, "open": -0.2, "mixed": 0.01},
+}
+
+
+def ours(*names: str) -> pd.DataFrame:
+    columns = ["kind", "difference", "low", "high", "p holm"]
+    table = pd.DataFrame([OURS[name] for name in names], columns=columns)
+    return table.assign(method=[f"the row {name}" for name in names], base=0.1)
+
+
+def test_directions_beside_002_agree_differ_or_say_nothing():
+    content = [name for name in OURS if name != "item-kNN"]
+    found = wording.beside_grid(ours(*OURS), content, THEIRS).set_index("row")
+    assert list(found.index) == [f"the row {name}" for name in ("up", "down", "level", "open", "mixed")]
+    assert found["our direction"].tolist() == ["better", "worse", "equal", "not told apart", "better"]
+    assert found["its direction"].tolist() == ["better", "better", "equal", "worse", "mixed"]
+    assert found["agree"].tolist() == ["yes", "no", "yes", "–", "–"]
+    assert found.loc["the row up", ["ours", "p (Holm)", "002"]].tolist() == [
+        "+20.0%", "0.0100", "Beauty +20.0%, Toys +5.0%",
+    ]  # fmt: skip
+    assert found.loc["the row down", "002"] == "Beauty +10.0%"
+
+
+@pytest.mark.parametrize(
+    ("row", "theirs", "agree"), [("level", 0.2, "no"), ("up", 0.005, "no"), ("down", -0.3, "yes"), ("open", 0.0, "–")]
+)
+def test_equal_is_a_direction_and_not_told_apart_is_none(row, theirs, agree):
+    assert wording.beside_grid(ours(row), [row], {"Beauty": {row: theirs}})["agree"].tolist() == [agree]
+
+
+def test_rows_that_002_has_none_of_leave_the_columns():
+    found = wording.beside_grid(ours("up", "item-kNN"), ["another name"], THEIRS)
+    assert found.empty
+    assert found.columns[-1] == "agree"
+    with pytest.raises(ValueError, match="longer"):
+        wording.beside_grid(ours("up", "down"), ["up"], THEIRS)
+
+
+def test_changes_are_printed_with_the_papers_below_in_the_order_of_the_table():
+    columns = ["pair", "metric", "difference %", "low %", "high %", "paper %"]
+    rows = [
+        ("small", "recall@10", -3.04, -5.0, 1.26, -2.5),
+        ("large", "recall@10", 10.0, 2.0, 18.0, np.nan),
+        ("small", "ndcg@10", 0.04, -1.0, 1.0, np.nan),
+        ("large", "ndcg@10", -100.0, -100.0, -90.0, np.nan),
+    ]
+    printed = wording.readable_changes(pd.DataFrame(rows, columns=columns))
+    assert printed.columns.tolist() == ["pair", "source", "Recall@10", "NDCG@10"]
+    assert printed.fillna("").to_numpy().tolist() == [
+        ["small", "here, %", "-3.0 [-5.0, +1.3]", "+0.0 [-1.0, +1.0]"],
+        ["small", "paper, %", "-2.5", ""],
+        ["large", "here, %", "+10.0 [+2.0, +18.0]", "-100.0 [-100.0, -90.0]"],
+    ]
+    assert wording.readable_changes(pd.DataFrame()).empty
+
+
+def test_goals_stand_below_the_rows_that_were_to_reach_them():
+    table = pd.DataFrame({"method": ["a", "b", "c"], "seeds": [3, 2, 1], "kind": "text"})
+    table = table.assign(**{"recall@10": [0.1, 0.2, 0.3], "recall@10 unseen": [0.15, 0.25, 0.35]})
+    found = wording.beside_goal(table, ["c", "a"], {"every item": 0.121, "seen left out": 0.133})
+    assert found.columns.tolist() == ["method", "seeds", "every item", "seen left out"]
+    assert found.to_numpy().tolist() == [["c", 1, 0.3, 0.35], ["a", 3, 0.1, 0.15], [wording.GOAL, 1, 0.121, 0.133]]
+    assert found["seeds"].dtype == int
+    assert wording.beside_goal(table, ["b"], {}).to_numpy().tolist() == [["b", 2, 0.2, 0.25]]
