@@ -259,7 +259,7 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
                 "method": name,
                 "codes used": _levels(quality, "usage", "{:.0f}"),
                 "perplexity": _levels(quality, "perplexity", "{:.1f}"),
-                "relative error": round(float(np.mean(errors)), 4) if errors else None,
+                "relative error": round(float(np.mean(errors)), 4) if errors else "",
                 "collision rate": round(float(np.mean([row["collision_rate"] for row in quality])), 4),
             }
         )
