@@ -3,15 +3,14 @@
 import numpy as np
 from jaxtyping import Float
 
-from studylib import paths
 from studylib.config import NextItemSettings, Trial
 from studylib.data import Dataset
 from studylib.encoders import cache
-from studylib.engines import ELSEWHERE, FINISHED, run_trial
+from studylib.engines import train_again
 from studylib.errors import StudyError
 from studylib.keys import key_of
 from studylib.next_item import EMBEDDINGS
-from studylib.store import Store, work_folder
+from studylib.store import work_folder
 
 
 def item_embeddings(trial: Trial, data: Dataset) -> Float[np.ndarray, "items d_model"]:
@@ -29,14 +28,13 @@ def item_embeddings(trial: Trial, data: Dataset) -> Float[np.ndarray, "items d_m
     file = work_folder(key) / EMBEDDINGS
     matrix = cache.read(file)
     if matrix is None:
-        store = Store.default()
-        # A published record is never written over: another machine may give other bytes.
-        root = store.root if store.record(key) is None else paths.cache_root() / "retrained"
         print(f"no item embeddings of {trial.generator.name} {key} on this machine: training it", flush=True)
-        outcome = run_trial(key, trial.model_dump_json(), str(root.resolve()))
+        train_again(key, trial)
         matrix = cache.read(file)
-        if outcome not in (FINISHED, ELSEWHERE) or matrix is None:
-            raise StudyError(f"{key}: {outcome}")
+        if matrix is None:
+            raise StudyError(
+                f"{file}: not there, or damaged, after training; remove its folder and run the trial again"
+            )
     if matrix.shape != (data.n_items, trial.generator.d_model):
         raise StudyError(f"{file}: shape {matrix.shape}, expected {(data.n_items, trial.generator.d_model)}; remove it")
     return matrix

@@ -152,7 +152,7 @@ def codes_of_rows(
     return found
 
 
-def codes_of(record: dict, store: Store | None = None, data: Dataset | None = None) -> Int[np.ndarray, "items levels"]:
+def codes_of(record: dict, data: Dataset | None = None) -> Int[np.ndarray, "items levels"]:
     """The codes of a finished trial: those it made are kept with it, those of an index are read again, of ``data``.
 
     Raises:
@@ -163,7 +163,7 @@ def codes_of(record: dict, store: Store | None = None, data: Dataset | None = No
         raise StudyError(f"{record['key']}: a {trial.generator.name} trial has no Semantic IDs; choose another")
     if trial.tokenizer.name == "none":
         return of(trial, data or load(trial.data)).ids.codes
-    file = (store or Store.default()).folder(record["key"]) / "codes.npy"
+    file = Store.default().folder(record["key"]) / "codes.npy"
     try:
         return np.load(io.BytesIO(read_checked(file)), allow_pickle=False).astype(np.int64)
     except (OSError, ValueError) as error:

@@ -8,14 +8,11 @@ import pandas as pd
 from studylib import papers
 from studylib.ablations import fused_label
 from studylib.analysis.significance import between_groups
-from studylib.methods import method
-from studylib.tables import method_of, per_user
+from studylib.tables import METRIC, method_of, per_user
 
 Groups = dict[str, Sequence[dict]]
 Pairs = dict[str, tuple[Sequence[dict], Sequence[dict]]]
 TRAINED, EVERY = "trained OCR encoders", "with contrasts and controls"
-# What looks at pages and is no rival of a reader: it has words alone, or none, or is another layer of a row's network.
-CONTRASTS = ("transcript-minilm", "craft", "ppocr-v6-backbone", "ppocr-v4-backbone")
 
 
 def on(row: str, page: str) -> str:
@@ -48,21 +45,20 @@ def of_paper(data: str, reader: str) -> dict[str, dict[str, float]]:
     return {f"{row}: 256 px against 1024 px": printed[kind] for kind, row in rows.items() if kind in printed}
 
 
-def between_encoders(groups: Groups, metric: str = "recall@10") -> pd.DataFrame:
+def between_encoders(groups: Groups) -> pd.DataFrame:
     """One row a set of ``groups``, with ``significance.between_groups`` of it: trained readers, and all with content.
 
     Columns besides: ``rows`` says which, ``encoders`` how many, ``mean`` is theirs. A set that has no two groups, or
     none of two seeds, has no row.
     """
-    kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
-    contrasts = [method(name).label for name in CONTRASTS]
+    methods = {name: method_of(group[0]) for name, group in groups.items()}
     sets = {
-        TRAINED: [name for name, kind in kinds.items() if kind == "ocr" and name not in contrasts],
-        EVERY: [name for name, kind in kinds.items() if kind != "baseline"],
+        TRAINED: [name for name, found in methods.items() if found.kind == "ocr" and not found.contrast],
+        EVERY: [name for name, found in methods.items() if found.kind != "baseline"],
     }
     rows = []
     for said, names in sets.items():
-        values = [per_user(groups[name], metric) for name in names]
+        values = [per_user(groups[name], METRIC) for name in names]
         if len(values) > 1:
             means = {"encoders": len(values), "mean": np.mean([group.mean() for group in values])}
             rows.append({"rows": said} | means | between_groups(values))

@@ -26,6 +26,7 @@ from studylib.config import Trial
 from studylib.errors import StudyError
 from studylib.files import LOCK, is_locked, read_yaml, write_bytes
 from studylib.settings import Settings, checked
+from studylib.store import Store
 
 TRIES = 2  # of a trial whose process dies; one that reports bad input is not tried again
 FINISHED, ELSEWHERE, HELD = "finished", "finished by another runner", "trained by another runner now"
@@ -164,6 +165,22 @@ def run_trial(key: str, trial: str, store: str, environment: dict[str, str] | No
     if shutil.disk_usage(work).free < FULL:  # then the log may hold nothing either
         return f"failed with status {status}: {work}: No space left on device; free some"
     return f"failed with status {status}: {reason(log, begin)}"
+
+
+def train_again(key: str, trial: Trial) -> None:
+    """Train a trial for what it leaves on this machine alone: its weights, or SASRec's item embeddings.
+
+    Its record goes beside the published store if that has one: another machine may give other bytes, and a record is
+    never written over.
+
+    Raises:
+        StudyError: it failed; says why.
+    """
+    store = Store.default()
+    root = store.root if store.record(key) is None else paths.cache_root() / "retrained"
+    outcome = run_trial(key, trial.model_dump_json(), str(root.resolve()))
+    if outcome not in (FINISHED, ELSEWHERE):
+        raise StudyError(f"{key}: {outcome}")
 
 
 def _alone() -> dict[str, str]:

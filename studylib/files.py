@@ -192,13 +192,14 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_yaml(file: Path, largest: int = LARGEST_YAML) -> dict:
+def read_yaml(file: Path) -> dict:
     """A file of ``name: value``, as ``parse_yaml`` takes it.
 
     Raises:
-        StudyError: no such file, more than ``largest`` bytes, no mapping, or as ``parse_yaml``.
+        StudyError: no such file, more than ``LARGEST_YAML`` bytes, no mapping, or as ``parse_yaml``.
     """
-    value = parse_yaml(str(file), read_text(file, "give a file of parameters, such as those in params/", largest))
+    text = read_text(file, "give a file of parameters, such as those in params/", LARGEST_YAML)
+    value = parse_yaml(str(file), text)
     if not isinstance(value, dict):
         raise StudyError(f"{file}: expected lines of 'name: value', found {shown(value)}; write one parameter a line")
     return value

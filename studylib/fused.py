@@ -13,15 +13,15 @@ from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import WHOLE, Ranks
-from studylib.tables import validation
+from studylib.tables import METRIC, validation
 
 
 def by_strategy(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str], metric: str = "recall@10"
+    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means and standard deviations over seeds of fused rows, strategies x texts."""
     cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
-    values = {text: [[r["metrics"][metric] for r in group] for group in column] for text, column in cells.items()}
+    values = {text: [[r["metrics"][METRIC] for r in group] for group in column] for text, column in cells.items()}
     means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
     spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
     return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))
@@ -68,8 +68,8 @@ def fusion_pairs(
     return pairs
 
 
-def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
-    """Recall@k of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
+def part_hits(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
+    """Recall@5 of late-fused rows if one modality's codes had to be right, and if all had to (004, Table 3).
 
     ``first`` and ``second`` are what the modalities are called, in the order in which their codes are written. Of free
     search the places are among all that was written, what is no item's ID included.
@@ -80,9 +80,9 @@ def part_hits(groups: dict[str, Sequence[dict]], k: int = 5) -> pd.DataFrame:
             row = {"method": name}
             modalities = group[0]["trial"]["features"].split("+")  # the record's parts have lost their order
             for place, part in zip(("first", "second"), modalities, strict=True):
-                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(k) for record in group]
+                recalls = [Ranks.unpack(record["ranks_parts"][part]).recall(5) for record in group]
                 row |= {place: method(part).label, f"{place} right": np.mean(recalls)}
-            whole = [Ranks.unpack(record["ranks_parts"].get(WHOLE, record["ranks"])).recall(k) for record in group]
+            whole = [Ranks.unpack(record["ranks_parts"].get(WHOLE, record["ranks"])).recall(5) for record in group]
             rows.append(row | {"whole ID": np.mean(whole)})
     return pd.DataFrame(rows)
 

@@ -47,13 +47,15 @@ KIND_NAMES = {
 class Method:
     """``label`` for people, ``kind`` a key of COLOURS, ``paper`` the row of 000's tables that it stands beside.
 
-    ``seedless``: it counts and draws nothing, so that every seed gives the same.
+    ``seedless``: it counts and draws nothing, so that every seed gives the same. ``contrast``: it looks at pages and is
+    no rival of a reader, for it has words alone, or none, or is another layer of a row's network.
     """
 
     label: str
     kind: str
     paper: str | None = None
     seedless: bool = False
+    contrast: bool = False
 
 
 METHODS = {
@@ -67,13 +69,14 @@ METHODS = {
     "sentence-t5-base": Method("Sentence-T5-base", "text"),
     "ppocr-v6": Method("PP-OCRv6", "ocr"),
     "ppocr-v4": Method("PP-OCRv4", "ocr"),
-    "ppocr-v6-backbone": Method("PP-OCRv6, backbone", "ocr"),
-    "ppocr-v4-backbone": Method("PP-OCRv4, backbone", "ocr"),
+    "ppocr-v6-backbone": Method("PP-OCRv6, backbone", "ocr", contrast=True),
+    "ppocr-v4-backbone": Method("PP-OCRv4, backbone", "ocr", contrast=True),
     "easyocr-crnn": Method("EasyOCR CRNN", "ocr"),
-    "craft": Method("CRAFT (page)", "ocr"),
+    "craft": Method("CRAFT (page)", "ocr", contrast=True),
     "donut-base": Method("Donut-base", "ocr"),
     "trocr-base-printed": Method("TrOCR-base", "ocr"),
     "deepseek-ocr": Method("DeepSeek-OCR", "ocr"),
+    "deepseek-ocr-2": Method("DeepSeek-OCR-2", "ocr"),
     "efficientnet-lite0": Method("EfficientNet-Lite0", "image"),
     "features:clip_image_512": Method("CLIP image", "image"),
     "clip-vit-l14": Method("CLIP ViT-L/14", "image"),
@@ -85,7 +88,7 @@ METHODS = {
     "index:index_image": Method("true image group", "index"),
     "index:index_hidden": Method("true hidden group", "index"),
     "collaborative": Method("SASRec items", "collaborative"),
-    "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "ocr"),
+    "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "ocr", contrast=True),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
     "random": Method("random IDs", "control"),
@@ -112,7 +115,7 @@ def method(features: str, generator: str = "tiger") -> Method:
         return Method(" + ".join(part.label for part in parts), kind)
     if name in METHODS:
         found = METHODS[name]
-        return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and name != "craft" else found
+        return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and not found.contrast else found
     if name.startswith("shuffled:"):
         return Method(f"{method(name.removeprefix('shuffled:')).label}, rows shuffled", "control")
     if name.startswith(("index:", "features:")):

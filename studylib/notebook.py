@@ -189,7 +189,7 @@ class Parameters(Fields):
         }
         for name, choice in choices(table, getattr(self, table)).items():
             for text in self.texts:
-                if name in fused and method(text).kind == "ocr":
+                if name in fused and method(text).paper == "ocr":
                     found[fused_label(method(text).label, choice.label)] = fused[name]
         return found
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from studylib import content, paths
+from studylib import content
 from studylib.checkpoints import Damaged
 from studylib.config import Trial
 from studylib.data import Dataset, load
-from studylib.engines import ELSEWHERE, FINISHED, run_trial
+from studylib.engines import train_again
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.keys import key_of, parse_trial
@@ -187,8 +187,5 @@ def with_weights(trial: Trial, data: Dataset, key: str) -> Searcher:
                 print(f"{file}: kept as {aside.name}", flush=True)
             file.unlink(missing_ok=True)
     print(f"{file}: no weights here; copy its folder from where it was trained. Training it again now", flush=True)
-    # Beside the published store: another machine may give other bytes, and a record is never written over.
-    outcome = run_trial(key, trial.model_dump_json(), str(paths.cache_root() / "retrained"))
-    if outcome not in (FINISHED, ELSEWHERE):
-        raise StudyError(f"{key}: {outcome}")
+    train_again(key, trial)
     return trained(trial, data, file.parent)

@@ -12,6 +12,7 @@ from studylib.methods import Method, method
 from studylib.metrics import PickedRanks, Ranks, best_epoch, validated
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
+METRIC = "recall@10"  # what rows are compared by: validation, which chooses epochs and rows, knows no other
 
 # Which items are ranked, and where a record has their ranks: all, also where several share an ID; all but those of
 # the history; or one item drawn for each ID, which is 002's rule (``metrics.PickedRanks``).
@@ -76,7 +77,6 @@ def method_of(record: dict) -> Method:
 def comparison(
     groups: dict[str, Sequence[dict]],
     reference: str | None = None,
-    metric: str = "recall@10",
     against: dict[str, str] | None = None,
     rule: str = "every item",
     paper: dict[str, float] | None = None,
@@ -84,7 +84,7 @@ def comparison(
     """One row a group of records (its seeds), by name, each tested against the group of ``reference``, or the first.
 
     Columns: ``method`` (the group's name), ``kind`` (of its first record), ``seeds``; every metric's mean over seeds
-    and ``<metric> sd``; ``<metric> unseen`` with seen items left out; ``cpu seconds`` of one trial; and for ``metric``
+    and ``<metric> sd``; ``recall@10 unseen`` with seen items left out; ``cpu seconds`` of one trial; and for ``METRIC``
     the difference to the reference with its 95 % interval, standard error by seeds (NaN of one seed each: then interval
     and p are over users alone), p and Holm-corrected p over the table's comparisons (see ``significance.compare``), the
     reference's name (``against``) and its mean (``base``).
@@ -104,11 +104,11 @@ def comparison(
             values = [record["metrics"][column] for record in group]
             row[column] = np.mean(values)
             row[f"{column} sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
-        row[f"{metric} unseen"] = np.mean([record["metrics_unseen"][metric] for record in group])
+        row[f"{METRIC} unseen"] = np.mean([record["metrics_unseen"][METRIC] for record in group])
         row["cpu seconds"] = np.mean([record.get("cost", {}).get("cpu_seconds", np.nan) for record in group])
         if name != reference:
             other = (against or {}).get(name, reference)
-            values, base = paired(group, groups[other], metric, rule)
+            values, base = paired(group, groups[other], METRIC, rule)
             found = compare(values, base)
             row |= {column: getattr(found, column) for column in ("difference", "low", "high", "by_seeds", "p")}
             row |= {"against": other, "base": base.mean()}
@@ -124,10 +124,7 @@ def comparison(
 
 
 def recommendation(
-    records: Sequence[dict],
-    reference: str,
-    paper: dict[str, dict[str, float]] | None = None,
-    metric: str = "recall@10",
+    records: Sequence[dict], reference: str, paper: dict[str, dict[str, float]] | None = None
 ) -> pd.DataFrame:
     """``comparison`` of what each record calls itself, with the paper's number beside it.
 
@@ -136,8 +133,8 @@ def recommendation(
         paper: by kind ("text", "ocr"), the paper's metrics: column ``paper``.
     """
     groups = by_method(records)
-    beside = {name: (paper or {}).get(method_of(group[0]).paper, {}).get(metric) for name, group in groups.items()}
-    return comparison(groups, method(reference).label, metric, paper=beside)
+    beside = {name: (paper or {}).get(method_of(group[0]).paper, {}).get(METRIC) for name, group in groups.items()}
+    return comparison(groups, method(reference).label, paper=beside)
 
 
 def validation(group: Sequence[dict]) -> float:
@@ -157,8 +154,8 @@ def trained_for(group: Sequence[dict]) -> tuple:
     return *(settings.get(name) for name in ("epochs", "targets", "history")), validation_users(group)
 
 
-def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@10") -> pd.DataFrame:
-    """One row a group: the metric with every item allowed, by another of ``RULES``, and the change.
+def by_rule(groups: dict[str, Sequence[dict]], rule: str) -> pd.DataFrame:
+    """One row a group: ``METRIC`` with every item allowed, by another of ``RULES``, and the change.
 
     ``relative`` is the change as a share of the former; ``p holm`` is corrected over the rows. Groups without ranks of
     "one drawn", which 002 shows, are left out there: their items share no ID, or they are fused late.
@@ -167,7 +164,7 @@ def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@
         groups = {name: group for name, group in groups.items() if all(RULES[rule] in record for record in group)}
     rows = []
     for name, group in groups.items():
-        every, other = per_user(group, metric), per_user(group, metric, rule)
+        every, other = per_user(group, METRIC), per_user(group, METRIC, rule)
         found = compare(other, every)
         row = {"method": name, "every item": every.mean(), rule: other.mean()}
         row |= {"relative": found.difference / every.mean()}
@@ -176,13 +173,11 @@ def by_rule(groups: dict[str, Sequence[dict]], rule: str, metric: str = "recall@
     return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
 
 
-def contrasts(
-    pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], metric: str = "recall@10", rule: str = "every item"
-) -> pd.DataFrame:
+def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], rule: str = "every item") -> pd.DataFrame:
     """One row a pair of groups: both means, first minus second as in ``comparison``."""
     rows = []
     for name, (first, second) in pairs.items():
-        values = paired(first, second, metric, rule)
+        values = paired(first, second, METRIC, rule)
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "by_seeds", "p"])
@@ -244,9 +239,9 @@ def changes(
     nothing is left.
 
     Args:
-        paper: by pair, the paper's change of each metric in %: column ``paper %``.
+        paper: by pair, the paper's change of each metric in %, with every item allowed: column ``paper %``.
     """
-    rows = []
+    rows, beside = [], (paper or {}) if rule == "every item" else {}
     for metric in metrics:
         for pair, groups in pairs.items():
             values = paired(*groups, metric, rule)
@@ -254,7 +249,7 @@ def changes(
             row = {"pair": pair, "first": values[0].mean(), "second": values[1].mean()}
             row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}
             row |= {"by_seeds": change.by_seeds, "p": change.p}
-            rows.append(row | {"metric": metric, "paper %": (paper or {}).get(pair, {}).get(metric, np.nan)})
+            rows.append(row | {"metric": metric, "paper %": beside.get(pair, {}).get(metric, np.nan)})
     table = pd.DataFrame(rows)
     return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
 
@@ -275,7 +270,7 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
                 "method": name,
                 "codes used": _levels(quality, "usage", "{:.0f}"),
                 "perplexity": _levels(quality, "perplexity", "{:.1f}"),
-                "relative error": round(float(np.mean(errors)), 4) if errors else None,
+                "relative error": round(float(np.mean(errors)), 4) if errors else "",
                 "collision rate": round(float(np.mean([row["collision_rate"] for row in quality])), 4),
             }
         )

@@ -9,7 +9,7 @@ from scipy import stats
 from studylib.analysis.significance import Comparison, compare
 from studylib.drawn import TRAINED
 from studylib.metrics import best_epoch
-from studylib.tables import METRICS, epochs_planned, paired, per_user, validation, validation_users
+from studylib.tables import METRIC, METRICS, epochs_planned, paired, per_user, validation, validation_users
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -20,7 +20,7 @@ GOAL = "item-kNN, plain: the goal"
 PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart": "from"}
 
 
-def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
+def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: mean ± sd, four decimals, the interval in brackets."""
 
     def against(row):
@@ -34,10 +34,10 @@ def readable(table: pd.DataFrame, metric: str = "recall@10") -> pd.DataFrame:
     columns = {"method": table["method"], "seeds": table["seeds"]}
     for column in METRICS:
         columns[printed(column)] = _spread(table, column)
-    columns[f"{printed(metric)}, seen left out"] = table[f"{metric} unseen"].map("{:.4f}".format)
+    columns[f"{printed(METRIC)}, seen left out"] = table[f"{METRIC} unseen"].map("{:.4f}".format)
     if "paper" in table:
         columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
-    columns[f"Δ {printed(metric)} [95 %]"] = [against(row) for _, row in table.iterrows()]
+    columns[f"Δ {printed(METRIC)} [95 %]"] = [against(row) for _, row in table.iterrows()]
     columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
     columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
     return pd.DataFrame(columns)
@@ -94,9 +94,7 @@ def names_with_seeds(table: pd.DataFrame) -> pd.Series:
     return table["method"].where(~fewer, table["method"] + counted)
 
 
-def findings(
-    table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None, metric: str = "recall@10"
-) -> list[str]:
+def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None) -> list[str]:
     """What a table of comparisons shows, in sentences that its numbers alone decide.
 
     Args:
@@ -109,7 +107,7 @@ def findings(
         said = verdict(row)
         lines.append(
             f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
-            f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(metric)} "
+            f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(METRIC)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}"
             f"{alone(row['by_seeds'])}."
         )
@@ -120,16 +118,16 @@ def findings(
         return [*lines, "Rows were validated on different users, so none is chosen here as the best by validation."]
     # The best is chosen on validation, so that its test is no test of its luck; the strongest baseline gets its luck.
     best = max(content["method"], key=lambda name: validation(groups[name]))
-    strongest = baselines.loc[baselines[metric].idxmax(), "method"]
-    mean = table.set_index("method")[metric]
-    found = compare(*paired(groups[best], groups[strongest], metric))
+    strongest = baselines.loc[baselines[METRIC].idxmax(), "method"]
+    mean = table.set_index("method")[METRIC]
+    found = compare(*paired(groups[best], groups[strongest], METRIC))
     lines.append(
         f"The best row with content by validation, {name_of[best]} ({mean[best]:.4f}), is {_said(found)} {strongest} "
         f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     )
-    for name in table.loc[(table["kind"] == "control") & (table[metric] > mean[best]), "method"]:
-        found = compare(*paired(groups[name], groups[best], metric))
+    for name in table.loc[(table["kind"] == "control") & (table[METRIC] > mean[best]), "method"]:
+        found = compare(*paired(groups[name], groups[best], METRIC))
         lines.append(
             f"A control has a larger mean, {name_of[name]} ({mean[name]:.4f}): it is {_said(found)} {name_of[best]}, "
             f"p {found.p:.4f}, uncorrected."
@@ -146,7 +144,7 @@ def alone(by_seeds: float) -> str:
     return ", over users alone (one seed each)" if np.isnan(by_seeds) else ""
 
 
-def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
+def decided(contrasts: pd.DataFrame) -> list[str]:
     """What ``tables.contrasts`` tell apart, a sentence a pair, and how many pairs they do not.
 
     >>> row = {"pair": "A: O against T", "difference": -0.01, "low": -0.015, "high": -0.005, "by_seeds": np.nan}
@@ -156,7 +154,7 @@ def decided(contrasts: pd.DataFrame, metric: str = "recall@10") -> list[str]:
     """
     kept = contrasts[contrasts["p holm"] < 0.05]
     lines = [
-        f"{row['pair']}: {row['difference']:+.4f} {printed(metric)} [{row['low']:+.4f}, {row['high']:+.4f}], "
+        f"{row['pair']}: {row['difference']:+.4f} {printed(METRIC)} [{row['low']:+.4f}, {row['high']:+.4f}], "
         f"p {row['p holm']:.4f}{alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
@@ -185,7 +183,7 @@ def changed(changes: pd.DataFrame) -> list[str]:
     return [*lines, f"Of {len(changes)} {many} {len(kept)} {verb} told apart from none{unsure}."]
 
 
-def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> list[str]:
+def within(changes: pd.DataFrame, bound: float) -> list[str]:
     """Do ``tables.changes`` of each pair stay within ``bound`` %? A sentence a pair: its own interval decides.
 
     That is not corrected for the other pairs, so a "no" may stand at a change that ``changed`` does not tell apart.
@@ -196,11 +194,11 @@ def within(changes: pd.DataFrame, bound: float, metric: str = "recall@10") -> li
     small against large: cannot be told; Recall@10 -3.0 % [-6.0, -1.0]
     """
     lines = []
-    for _, row in changes[changes["metric"] == metric].iterrows():
+    for _, row in changes[changes["metric"] == METRIC].iterrows():
         low, high = row["low %"], row["high %"]
         told = "no" if low >= bound or high <= -bound else "yes" if -bound < low and high < bound else "cannot be told"
         interval = f"{row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]"
-        lines.append(f"{row['pair']}: {told}{alone(row['by_seeds'])}; {printed(metric)} {interval}")
+        lines.append(f"{row['pair']}: {told}{alone(row['by_seeds'])}; {printed(METRIC)} {interval}")
     return lines
 
 
@@ -246,22 +244,20 @@ def encoders_or_seeds(spread: pd.DataFrame, theirs: Sequence[float], seeds: int 
     ]
 
 
-def beside_goal(
-    table: pd.DataFrame, names: Sequence[str], goals: dict[str, float], metric: str = "recall@10"
-) -> pd.DataFrame:
+def beside_goal(table: pd.DataFrame, names: Sequence[str], goals: dict[str, float]) -> pd.DataFrame:
     """Some rows of ``comparison``, every item allowed and seen items left out; below them the goals, if there are any.
 
     Args:
         goals: by rule (``tables.RULES``), what was to be reached.
     """
-    columns = {metric: "every item", f"{metric} unseen": "seen left out"}
+    columns = {METRIC: "every item", f"{METRIC} unseen": "seen left out"}
     found = table.set_index("method").loc[[*names], ["seeds", *columns]].rename(columns=columns)
     if goals:
         found.loc[GOAL] = {"seeds": 1} | goals
     return found.astype({"seeds": int}).reset_index()
 
 
-def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: str = "recall@10") -> list[str]:
+def reached(name: str, group: Sequence[dict], goals: dict[str, float]) -> list[str]:
     """Whether a row is above its goals, a sentence each, with the 95 % interval over users and seeds.
 
     Args:
@@ -269,7 +265,7 @@ def reached(name: str, group: Sequence[dict], goals: dict[str, float], metric: s
     """
     lines = []
     for rule, goal in goals.items():
-        values = per_user(group, metric, rule)
+        values = per_user(group, METRIC, rule)
         found = compare(values, np.full_like(values, goal))
         said = "reached" if found.difference > 0 else "not reached"
         said += ", but its interval holds the goal" if found.low < 0 < found.high else ""

@@ -7,7 +7,7 @@ from studylib import drawn, wording
 from studylib.analysis.significance import between_groups
 from studylib.methods import METHODS
 from studylib.tables import per_user
-from tests.test_house import record
+from tests.test_tables import record
 
 
 def group(features: str, seeds: int, share: float) -> list[dict]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import collaborative, next_item
+from studylib import engines, next_item
 from studylib.collaborative import item_embeddings
 from studylib.config import Trial, trial
 from studylib.data import Dataset, atomic, load
@@ -186,7 +186,7 @@ def test_embeddings_of_what_has_none(folders, monkeypatch):
     data = load("Toy")
     with pytest.raises(StudyError, match="item-knn trial has no item embeddings; choose one of sasrec or gru4rec"):
         item_embeddings(trial(data="Toy", generator={"name": "item-knn"}), data)
-    monkeypatch.setattr(collaborative, "run_trial", lambda *_: "failed with status 2: error: no disk")
+    monkeypatch.setattr(engines, "run_trial", lambda *_: "failed with status 2: error: no disk")
     with pytest.raises(StudyError, match="no disk"):
         item_embeddings(tiny("sasrec"), data)
 

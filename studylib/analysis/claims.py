@@ -27,9 +27,9 @@ from studylib.analysis.significance import relative
 from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
+from studylib.tables import METRIC
 
 LEDGER = Path(__file__).with_name("claims.yaml")
-METRIC = "recall@10"
 NORMAL = 1.96  # standard errors of half a 95 % interval
 REPRODUCED, CONTRADICTED, UNDECIDED, DEPENDS = "reproduced", "contradicted", "undecided", "depends on the data"
 NOT_RUN = "not run"

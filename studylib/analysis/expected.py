@@ -15,9 +15,9 @@ from studylib.errors import StudyError
 from studylib.files import put_between, read_yaml, write_bytes
 from studylib.settings import Settings, checked
 from studylib.store import Store
+from studylib.tables import METRIC
 
 CHOSEN = Path(__file__).with_name("expected.yaml")
-METRIC = "recall@10"
 
 
 class Part(Settings):

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from studylib.errors import StudyError
 
 Space = Float[np.ndarray, "items dims"]
+ANCHORS = 256  # of ``relational_rank``
 ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
 
 
@@ -186,24 +187,23 @@ def own_rank(x: Space, y: Space) -> Float[np.ndarray, " items"]:
     return found
 
 
-def relational_rank(x: Space, y: Space, anchors: int = 256, seed: int = 0) -> Float[np.ndarray, " others"]:
+def relational_rank(x: Space, y: Space, seed: int = 0) -> Float[np.ndarray, " others"]:
     """``own_rank`` where an item is described by its cosines to some other items, the anchors (Moschella et al., 2023).
 
-    So widths and axes need not agree; the anchors are the only items that are told to be the same. They are drawn from
-    ``seed``, at most half of the items, and not ranked themselves: an item's cosine with itself would give it away.
+    So widths and axes need not agree; the anchors are the only items that are told to be the same. ``ANCHORS`` of them,
+    at most half of the items, are drawn from ``seed`` and not ranked themselves: an item's cosine with itself would
+    give it away.
     """
     x, y = _paired(x, y)
-    told, others = anchors_and_others(len(x), anchors, seed)
+    told, others = anchors_and_others(len(x), seed)
     profiles = [space[others] @ space[told].T for space in (x, y)]
     return own_rank(*(profile - profile.mean(0) for profile in profiles))
 
 
-def anchors_and_others(
-    items: int, anchors: int = 256, seed: int = 0
-) -> tuple[Int[np.ndarray, " anchors"], Int[np.ndarray, " others"]]:
+def anchors_and_others(items: int, seed: int = 0) -> tuple[Int[np.ndarray, " anchors"], Int[np.ndarray, " others"]]:
     """The items that ``relational_rank`` is told, and those that it ranks, in its order."""
     order = np.random.default_rng(seed).permutation(items)
-    return tuple(np.split(order, [min(anchors, items // 2)]))
+    return tuple(np.split(order, [min(ANCHORS, items // 2)]))
 
 
 def _paired(x: Space, y: Space, same_width: bool = False) -> tuple[Space, Space]:

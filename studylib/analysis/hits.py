@@ -11,10 +11,11 @@ from studylib.errors import StudyError
 from studylib.tables import per_user
 
 PARTS = ("overlap", "of first", "of second")
+K = 10  # a target among so many is a hit
 
 
 def identical_hits(
-    first: Sequence[dict], second: Sequence[dict], k: int = 10, seed: int = 0, resamples: int = 1000
+    first: Sequence[dict], second: Sequence[dict], k: int = K, seed: int = 0, resamples: int = 1000
 ) -> dict[str, float]:
     """Which share of the users that two models hit are the same users; each argument is the seeds of one model.
 
@@ -51,15 +52,13 @@ def identical_hits(
     return row | {"equal seeds": met.equal_seeds}
 
 
-def shared_hits(first: Sequence[dict], second: Sequence[dict], k: int = 10) -> float:
+def shared_hits(first: Sequence[dict], second: Sequence[dict]) -> float:
     """``overlap`` of ``identical_hits``, which it raises as; no interval is made."""
-    met = _meeting(first, second, k)
+    met = _meeting(first, second)
     return _overlap(met, np.ones(met.first.shape[1]))
 
 
-def beyond_seeds(
-    model: Sequence[dict], half: Sequence[dict], k: int = 10, seed: int = 0, resamples: int = 1000
-) -> dict[str, float]:
+def beyond_seeds(model: Sequence[dict], half: Sequence[dict], seed: int = 0, resamples: int = 1000) -> dict[str, float]:
     """What ``model`` and ``half`` share of their hits (``overlap``) less what two seeds of ``half`` do.
 
     ``two seeds``, what these share; ``difference``, with ``low`` and ``high``, its 95 % interval over users, who are
@@ -68,7 +67,7 @@ def beyond_seeds(
     Raises:
         StudyError: as ``identical_hits``.
     """
-    met = _meeting(model, half, k), _meeting(half, half, k)
+    met = _meeting(model, half), _meeting(half, half)
     shared, two = (_overlap(both, np.ones(both.first.shape[1])) for both in met)
     drawn = _resampled(met, seed, resamples)
     low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
@@ -85,7 +84,7 @@ class _Meeting:
     equal_seeds: bool
 
 
-def _meeting(first: Sequence[dict], second: Sequence[dict], k: int) -> _Meeting:
+def _meeting(first: Sequence[dict], second: Sequence[dict], k: int = K) -> _Meeting:
     if not first or not second:
         raise StudyError("identical hits: a model without trials; train a seed of it first")
     hits = [per_user(records, f"recall@{k}") for records in (first, second)]
@@ -141,11 +140,11 @@ def _shares(both: np.ndarray, first: np.ndarray, second: np.ndarray, counted: np
     return [float((both / whole)[counted].mean()) for whole in (first + second - both, first, second)]
 
 
-def hitting_rows(groups: dict[str, Sequence[dict]], k: int = 10) -> dict[str, Sequence[dict]]:
+def hitting_rows(groups: dict[str, Sequence[dict]]) -> dict[str, Sequence[dict]]:
     """The rows whose every trial hits somebody; the others, as popularity may be on a small data set, are named."""
-    found = {name: group for name, group in groups.items() if per_user(group, f"recall@{k}").any(axis=1).all()}
+    found = {name: group for name, group in groups.items() if per_user(group, f"recall@{K}").any(axis=1).all()}
     for name in (name for name in groups if name not in found):
-        print(f"{name}: a trial hits no user within {k}, so no share of its hits is known; left out", flush=True)
+        print(f"{name}: a trial hits no user within {K}, so no share of its hits is known; left out", flush=True)
     return found
 
 

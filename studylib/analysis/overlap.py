@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Int
 from scipy import stats
 
-from studylib.analysis.significance import summed
+from studylib.analysis.significance import LEVEL, summed
 from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
@@ -122,7 +122,7 @@ def overlap_of_seeds(
         def mean(items: np.ndarray) -> float:
             return float(np.mean([ami(a[items], b[items]) for a, b in firsts]))
 
-        found.loc[1, ["low", "high"]] = _interval(mean, len(firsts[0][0]), seed, resamples)[1:]
+        found.loc[1, ["low", "high"]] = _interval(mean, len(firsts[0][0]), seed, resamples)
     return found.assign(pairs=len(pairs))
 
 
@@ -151,25 +151,23 @@ def _different(kind: Sequence[Codes]) -> list[np.ndarray]:
 
 
 def ami_interval(
-    a: Int[np.ndarray, " items"], b: Int[np.ndarray, " items"], seed: int = 0, resamples: int = 200, level: float = 0.95
+    a: Int[np.ndarray, " items"], b: Int[np.ndarray, " items"], seed: int = 0, resamples: int = 200
 ) -> tuple[float, float]:
-    """Interval of ``ami`` over items, the codebooks as they are, from subsamples of 80 % without replacement.
+    """95 % interval of ``ami`` over items, the codebooks as they are, from subsamples of 80 % without replacement.
 
     A bootstrap would be wrong here: an item drawn twice lies with itself in one cluster on both sides, which counts as
     agreement, so that even independent codes seem to agree. A subsample of m of n items has no such pair. Its spread
     around the subsamples' own mean (AMI drifts with the number of items) is that of a sample without replacement,
     smaller than what n fresh items would have by sqrt((n - m) / m), and is scaled up by as much.
     """
-    return _interval(lambda items: ami(a[items], b[items]), len(a), seed, resamples, level)[1:]
+    return _interval(lambda items: ami(a[items], b[items]), len(a), seed, resamples)
 
 
-def _interval(
-    measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int, level: float = 0.95
-) -> tuple[float, float, float]:
-    """The measure of all items, and its interval as in ``ami_interval``."""
+def _interval(measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int) -> tuple[float, float]:
+    """The interval of a measure of all ``n`` items, as in ``ami_interval``."""
     value, away = measure(np.arange(n)), _deviations(measure, n, seed, resamples)
-    low, high = np.quantile(away, [(1 - level) / 2, (1 + level) / 2])
-    return value, value - float(high), value - float(low)
+    low, high = np.quantile(away, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return value - float(high), value - float(low)
 
 
 def _deviations(measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int) -> np.ndarray:

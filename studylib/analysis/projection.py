@@ -17,7 +17,6 @@ def joint_projection(
     method: str = "umap",
     seed: int = 0,
     sample: int | None = None,
-    width: int | None = None,
     centre: bool = False,
 ) -> pd.DataFrame:
     """All spaces in one plane, as in 000's Figure 1: columns ``space``, ``item``, ``x``, ``y``.
@@ -25,12 +24,11 @@ def joint_projection(
     Args:
         method: "umap" (000 does not say what it used), or "pca", which is linear and keeps distances honest.
         sample: so many items, drawn from ``seed``; the same ones of every space.
-        width: the common width (default: the narrowest space's).
         centre: take the modality gap out first.
 
     A picture shows clusters that are there and some that are not: read it beside ``spaces.measures``.
     """
-    common = common_width(spaces, width)
+    common = common_width(spaces)
     items = np.arange(len(next(iter(common.values()))))
     if sample is not None and sample < len(items):
         items = np.sort(np.random.default_rng(seed).choice(items, sample, replace=False))

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 PERMUTATIONS = 10_000
 RESAMPLES = 10_000
+LEVEL = 0.95  # of the intervals that resampling gives
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,8 @@ def randomisation_test(
     return (1 + extreme) / (1 + permutations) if len(moved) else 1.0
 
 
-def bootstrap_interval(
-    values: Float[np.ndarray, " users"], seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean over resampled users.
+def bootstrap_interval(values: Float[np.ndarray, " users"], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean over resampled users.
 
     A resample draws how often each distinct value occurs (multinomial), which is the same as drawing users and far
     cheaper where many users share a value.
@@ -144,10 +143,10 @@ def bootstrap_interval(
     distinct, counts = np.unique(values, return_counts=True)
     rng, odds = np.random.default_rng(seed), counts / len(values)
     means = [  # in parts: of many distinct values all draws at once would not fit into memory
-        rng.multinomial(len(values), odds, size=min(500, resamples - start)) @ distinct / len(values)
-        for start in range(0, resamples, 500)
+        rng.multinomial(len(values), odds, size=min(500, RESAMPLES - start)) @ distinct / len(values)
+        for start in range(0, RESAMPLES, 500)
     ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -250,13 +250,13 @@ def _tossed(near: Space, far: Space, rng: np.random.Generator) -> dict[str, floa
     return {"modality gap": modality_gap(*tossed), "modality gap, centred": modality_gap(*map(centred, tossed))}
 
 
-def common_width(spaces: dict[str, Space], width: int | None) -> dict[str, Space]:
-    """Every space at one width: ``width``, or that of the narrowest."""
-    narrowest = _check_spaces(spaces, width)
-    return {name: project(x, width or narrowest) for name, x in spaces.items()}
+def common_width(spaces: dict[str, Space]) -> dict[str, Space]:
+    """Every space at one width, that of the narrowest."""
+    narrowest = _check_spaces(spaces)
+    return {name: project(x, narrowest) for name, x in spaces.items()}
 
 
-def _check_spaces(spaces: dict[str, Space], width: int | None) -> int:
+def _check_spaces(spaces: dict[str, Space], width: int | None = None) -> int:
     """The narrowest space's width, if they are spaces of the same items and ``width`` is one of them all."""
     if not spaces:
         raise StudyError("spaces: none given; name one with its embeddings")

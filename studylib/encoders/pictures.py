@@ -83,22 +83,22 @@ def efficientnet_lite0(file: Path) -> Rows:
 
 def clip_vision(folder: Path) -> Rows:
     """CLIP's projected picture embedding."""
-    return _hub_rows(folder, "CLIPVisionModelWithProjection", "AutoImageProcessor", lambda model, out: out.image_embeds)
+    return _hub_rows(folder, "CLIPVisionModelWithProjection", lambda out: out.image_embeds)
 
 
-def class_token(folder: Path, family: str = "Dinov2Model") -> Rows:
+def class_token(folder: Path) -> Rows:
     """The class token of the last layer (DINOv2)."""
-    return _hub_rows(folder, family, "AutoImageProcessor", lambda model, out: out.last_hidden_state[:, 0])
+    return _hub_rows(folder, "Dinov2Model", lambda out: out.last_hidden_state[:, 0])
 
 
 def donut(folder: Path) -> Rows:
     """Donut's encoder over a page: mean of all tokens."""
-    return _hub_rows(folder, "VisionEncoderDecoderModel", "AutoImageProcessor", _mean_from(0), encoder_only=True)
+    return _hub_rows(folder, "VisionEncoderDecoderModel", _mean_from(0), encoder_only=True)
 
 
 def trocr(folder: Path) -> Rows:
     """TrOCR's encoder over a page: mean of all tokens but the class token."""
-    return _hub_rows(folder, "VisionEncoderDecoderModel", "AutoImageProcessor", _mean_from(1), encoder_only=True)
+    return _hub_rows(folder, "VisionEncoderDecoderModel", _mean_from(1), encoder_only=True)
 
 
 def deepseek_ocr(folder: Path, side: int = 1024) -> Rows:
@@ -148,15 +148,15 @@ def deepseek_ocr2(folder: Path) -> Rows:
 
 
 def _mean_from(first: int) -> Callable:
-    return lambda model, out: out.last_hidden_state[:, first:].mean(1)
+    return lambda out: out.last_hidden_state[:, first:].mean(1)
 
 
-def _hub_rows(folder: Path, family: str, processing: str, vector: Callable, encoder_only: bool = False) -> Rows:
+def _hub_rows(folder: Path, family: str, vector: Callable, encoder_only: bool = False) -> Rows:
     import torch
 
     model = pretrained.load(family, folder)
     model = model.encoder if encoder_only else model
-    processor = pretrained.load(processing, folder)
+    processor = pretrained.load("AutoImageProcessor", folder)
 
     def rows(pictures):
         found = []
@@ -164,7 +164,7 @@ def _hub_rows(folder: Path, family: str, processing: str, vector: Callable, enco
             images = [_picture(one) for one in pictures[start : start + BATCH]]
             pixels = processor(images=images, return_tensors="pt")["pixel_values"].to(model.device)
             with torch.inference_mode():
-                found.append(vector(model, model(pixel_values=pixels)).float().cpu().numpy())
+                found.append(vector(model(pixel_values=pixels)).float().cpu().numpy())
         return np.concatenate(found)
 
     return rows

@@ -122,12 +122,10 @@ def folder_digest(folder: Path) -> str:
     memory = (
         paths.cache_root() / "embeddings" / "folders" / f"{sha256(str(folder.resolve()).encode()).hexdigest()}.json"
     )
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # never seen, or damaged: the files are read
         known = json.loads(memory.read_text(encoding="utf-8"))
         if known["files"] == stamp:
             return known["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        known = None  # never seen, or damaged: the files are read
     digest = sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder)}\0{file_digest(path)}\n".encode())

@@ -1,6 +1,5 @@
 """Rows of trials: bars and intervals, changes, how training and fitting went."""
 
-import textwrap
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -8,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -15,26 +15,27 @@ from matplotlib.ticker import MaxNLocator
 from studylib.methods import COLOURS, HATCHES, KIND_NAMES
 from studylib.metrics import validated
 from studylib.plots.common import LINES, legend_aside, line_style, spread_said
+from studylib.tables import METRIC
 from studylib.wording import names_with_seeds, printed
 
 
-def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: bool = True) -> Axes:
+def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
     """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
     rows = table.assign(method=names_with_seeds(table)).iloc[::-1]
     places = np.arange(len(rows))
     bars = axis.barh(
-        places, rows[metric], xerr=rows[f"{metric} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
+        places, rows[METRIC], xerr=rows[f"{METRIC} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
         color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
     )  # fmt: skip
-    for bar, kind, value, sd in zip(bars, rows["kind"], rows[metric], rows[f"{metric} sd"].fillna(0), strict=True):
+    for bar, kind, value, sd in zip(bars, rows["kind"], rows[METRIC], rows[f"{METRIC} sd"].fillna(0), strict=True):
         bar.set_hatch(HATCHES[kind])
         axis.annotate(
             f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=7,
         )  # fmt: skip
     axis.set_yticks(places, ["\n".join(wrap(name, 40)) for name in rows["method"]])
-    spread = spread_said(rows[f"{metric} sd"])
-    axis.set_xlabel(f"test {printed(metric)} ({spread})")
+    spread = spread_said(rows[f"{METRIC} sd"])
+    axis.set_xlabel(f"test {printed(METRIC)} ({spread})")
     axis.grid(axis="y", visible=False)
     axis.margins(x=0.16)
     handles = [
@@ -51,7 +52,6 @@ def methods(table: pd.DataFrame, axis: Axes, metric: str = "recall@10", paper: b
 
 def differences(
     table: pd.DataFrame, axis: Axes, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = (),
-    metric: str = "recall@10",
 ) -> Axes:  # fmt: skip
     """Each row's relative difference to the table's reference, with its interval; 002's changes as hollow diamonds.
 
@@ -90,7 +90,7 @@ def differences(
     usual = rows["against"] == reference
     axis.set_yticks(places, rows["method"].where(usual, rows["method"] + "\nagainst " + rows["against"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"test {printed(metric)} against “{base['method']}” ({base[metric]:.4f}), %")
+    axis.set_xlabel(f"test {printed(METRIC)} against “{base['method']}” ({base[METRIC]:.4f}), %")
     axis.grid(axis="y", visible=False)
     legend_aside(axis)
     return axis
@@ -111,7 +111,7 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     for axis, row in zip(axes[0], rows, strict=True):
         _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
-        axis.set_title(textwrap.fill(row, 20), fontsize="small")
+        axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
     figure.suptitle(title)
@@ -142,46 +142,55 @@ def _changes(table: pd.DataFrame, axis: Axes) -> None:
 
 
 def by_strategy(
-    means: pd.DataFrame, spreads: pd.DataFrame, axis: Axes, lines: dict[str, float], metric: str = "recall@10"
+    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float]
 ) -> Axes:
     """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
 
     Args:
         means, spreads: strategies x texts.
+        kinds: of the texts; where two are of one kind, the later is lighter.
         lines: value of each single modality.
     """
     places, width = np.arange(len(means)), 0.8 / means.shape[1]
-    for number, text in enumerate(means.columns):
+    for number, (text, kind) in enumerate(zip(means.columns, kinds, strict=True)):
+        before = list(kinds[:number]).count(kind)
         bars = axis.bar(
             places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
-            yerr=spreads[text], color=list(COLOURS.values())[number], edgecolor="#333333", linewidth=0.6,
+            yerr=spreads[text], color=_shade(kind, before), edgecolor="#333333", linewidth=0.6,
             error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
         for bar in bars:
-            bar.set_hatch(list(HATCHES.values())[number])
+            bar.set_hatch(HATCHES[kind])
     for number, (name, value) in enumerate(lines.items()):  # black, for a line of a bar's colour is lost on the bar
         axis.axhline(value, label=f"{name} alone", **line_style(number) | {"color": "black"})
     axis.set_xticks(places, means.index)
     middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    axis.set_ylabel(f"test {printed(metric)} (bars: {spread_said(spreads)})")
+    axis.set_ylabel(f"test {printed(METRIC)} (bars: {spread_said(spreads)})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
     return axis
 
 
-def strategy_panels(means: pd.DataFrame, spreads: pd.DataFrame, lines: dict[str, float], title: str) -> Figure:
+def _shade(kind: str, before: int) -> tuple[float, ...]:
+    """The colour of a kind, half as far from white for each row of that kind ``before`` this one."""
+    return tuple(1 - (1 - part) / 2**before for part in to_rgb(COLOURS[kind]))
+
+
+def strategy_panels(
+    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str
+) -> Figure:
     """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
     figure, axes = plt.subplots(1, len(means), figsize=(3.2 + 0.95 * len(means), 3.2), sharey=True, squeeze=False)
     for axis, strategy in zip(axes[0], means.index, strict=True):
-        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], axis, lines)
+        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], kinds, axis, lines)
         axis.set(xlim=(-0.6, 0.6), xticks=[])
         axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
         if axis is not axes[0, -1]:
             axis.get_legend().remove()
         if axis is not axes[0, 0]:
             axis.set_ylabel("")
-    axes[0, 0].set_ylabel(f"test Recall@10\n(bars: {spread_said(spreads)})")
+    axes[0, 0].set_ylabel(f"test {printed(METRIC)}\n(bars: {spread_said(spreads)})")
     figure.suptitle(title)
     return figure
 

@@ -19,7 +19,7 @@ TOKENIZERS = {
     "opq": opq,
     "balanced-kmeans": balanced_kmeans,
 }
-TITLES = {
+TITLES = {  # as records say where their IDs are from
     "residual-kmeans": "residual k-means",
     "r-vq": "R-VQ",
     "rq-vae": "RQ-VAE",
@@ -28,7 +28,6 @@ TITLES = {
     "opq": "OPQ",
     "balanced-kmeans": "balanced residual k-means",
 }
-LEARNED = ("r-vq", "rq-vae", "letter", "cost")  # by gradient, so that lr matters
 
 
 def fit(
@@ -47,9 +46,9 @@ def fit(
         StudyError: the settings name no tokenizer; the embeddings are no table of finite real numbers; fewer items than
             codes; the fit diverged; level 1 collapsed; matching found a prefix with more items than codes.
     """
-    if settings.name not in TITLES:
+    if settings.name not in TOKENIZERS:
         raise StudyError(
-            f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use one of {', '.join(TITLES)}"
+            f"tokenizer: {settings.name!r} makes no Semantic IDs from embeddings; use one of {', '.join(TOKENIZERS)}"
         )
     if embeddings.ndim != 2 or embeddings.dtype.kind not in "fiu":
         raise StudyError(
@@ -89,9 +88,8 @@ def check_error(error: tuple[float, ...], settings: TokenizerSettings) -> None:
         StudyError: the relative error after the last level is above 1, or no number.
     """
     if not error[-1] <= 1:
-        cure = (
-            f"give a smaller lr than {settings.lr:g}" if settings.name in LEARNED else "give fewer codes or more items"
-        )
+        learned = "lr" in READS.get(settings.name, ())
+        cure = f"give a smaller lr than {settings.lr:g}" if learned else "give fewer codes or more items"
         raise StudyError(f"tokenizer {settings.name}: the fit diverged, its relative error is {error[-1]:.3g}; {cure}")
 
 
@@ -106,7 +104,7 @@ def check_collapse(first: np.ndarray, embeddings: Float[np.ndarray, "items dims"
         return
     if len(np.unique(embeddings, axis=0)) < settings.codes:
         return
-    cure = "give more iterations or a smaller lr" if settings.name in LEARNED else "give more iterations"
+    cure = "give more iterations or a smaller lr" if "lr" in READS.get(settings.name, ()) else "give more iterations"
     raise StudyError(
         f"tokenizer {settings.name}: level 1 collapsed, it uses {used} of {settings.codes} codes; look whether the "
         f"embeddings are nearly all alike, {cure}, or set collapse to less"
