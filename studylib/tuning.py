@@ -64,7 +64,9 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     grid = points(name)
     if name == "mscgrec":
         parameters = notebook.check(notebook.read_parameters(Path(data)), data)
-        data, wanted = parameters.data, [_stacked(parameters, point, seed) for point in grid]
+        data = parameters.data
+        users = {"validation_users": len(load(data).users)}  # all, as the baselines have: points differ by little
+        wanted = [_stacked(parameters, point | users, seed) for point in grid]
     else:
         wanted = [trial(data=data, generator={"name": name, **point}, seed=seed) for point in grid]
     records = [] if name == "item-knn" else trials.run(wanted, jobs=jobs)

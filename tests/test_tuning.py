@@ -12,6 +12,7 @@ from studylib.data import load
 from studylib.errors import StudyError
 from studylib.models.baselines import ItemKnn
 from studylib.store import Store
+from tests.conftest import USERS
 
 
 def test_a_grid_is_ranked_by_validation_alone_and_not_trained_twice(folders, monkeypatch, capsys):
@@ -52,7 +53,7 @@ mscgrec: [masked, full]
 fewer_seeds: {masked: 1}
 codes: 8
 budget: smoke
-stacked_generator: {epochs: 1, validation_users: 9}
+stacked_generator: {epochs: 1, validation_users: 9, lr: 3.0e-2}
 baselines: {sasrec: {d_model: 8, epochs: 1}}
 """
 
@@ -66,7 +67,8 @@ def test_mscgrec_is_tuned_above_a_file_of_parameters(folders, monkeypatch, capsy
     records = [Store.default().record(key) for row in keys.values() for key in row]
     settings = [record["trial"]["generator"] for record in records]
     assert sorted(found["dropout"] for found in settings) == [0.1, 0.3]
-    assert {(found["epochs"], found["validation_users"], found["masking"]) for found in settings} == {(2, 9, 0.75)}
+    names = ("epochs", "lr", "validation_users", "masking")
+    assert {tuple(found[name] for name in names) for found in settings} == {(2, 0.03, USERS, 0.75)}
     assert {(record["trial"]["seed"], record["trial"]["fusion"]) for record in records} == {(1, "stacked")}
 
 
