@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from studylib.data import amazon, atomic, json_lines
+from studylib.data import amazon, atomic, cleaning, json_lines
 from studylib.errors import StudyError
 
 # Three items bought by three users in full; dora and item D fall to the 3-core, but only in a second round.
@@ -134,7 +134,7 @@ def by_brute_force(users, items, core):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_core_is_that_of_brute_force(seed):
     pairs = np.unique(np.random.default_rng(seed).integers(0, 14, (70, 2)), axis=0)
-    inside, _ = amazon.k_core(*pairs.T, core=4)
+    inside, _ = cleaning.k_core(*pairs.T, core=4)
     assert {tuple(pair) for pair in pairs[inside].tolist()} == by_brute_force(*pairs.T, core=4)
 
 
@@ -143,7 +143,7 @@ def test_a_chain_falls_link_by_link():
     full = [(user, item) for user in range(3) for item in range(3)]
     chain = [(3, 0), (3, 1), (3, 3), (4, 3), (4, 0), (4, 4), (5, 4), (5, 1), (5, 3)]
     users, items = np.array(full + chain).T
-    inside, rounds = amazon.k_core(users, items, core=3)
+    inside, rounds = cleaning.k_core(users, items, core=3)
     assert inside.tolist() == [True] * 9 + [False] * 9
     assert rounds == 3
 
@@ -192,8 +192,8 @@ def test_half_a_surrogate_pair_in_a_text_is_replaced_and_can_be_written(tmp_path
 
 
 def test_numbers_of_characters_that_no_text_has():
-    assert amazon.clean("a&#" + "9" * 5000 + ";b") == "a\ufffdb"
-    assert amazon.clean("a&amp;#" + "9" * 5000 + ";b") == "a\ufffdb"
+    assert cleaning.clean("a&#" + "9" * 5000 + ";b") == "a\ufffdb"
+    assert cleaning.clean("a&amp;#" + "9" * 5000 + ";b") == "a\ufffdb"
 
 
 @pytest.mark.parametrize("depth", [10, 300, 600, 900, 920, 940, 960, 980, 1000])

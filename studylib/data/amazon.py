@@ -10,7 +10,6 @@ One JSON object a line, plain or gzipped (.json, .jsonl, .json.gz, .jsonl.gz); f
 times of reviews and the text of items that survive are held in memory.
 """
 
-import html
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from studylib.data import atomic
+from studylib.data.cleaning import clean, k_core
 from studylib.data.dataset import SHORTEST, Dataset
 from studylib.data.json_lines import rows
 from studylib.errors import StudyError
@@ -175,26 +175,6 @@ def first_in_time(table: Reviews) -> np.ndarray:
     return order[np.sort(first)]
 
 
-def k_core(users: np.ndarray, items: np.ndarray, core: int) -> tuple[np.ndarray, int]:
-    """The largest set of interactions in which every user and every item has at least ``core``.
-
-    Returns a mask over the interactions and the rounds it took (one round drops users, then items).
-
-    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), core=2)
-    (array([ True,  True,  True,  True, False]), 1)
-    """
-    alive = np.ones(len(users), dtype=bool)
-    rounds = 0
-    while True:
-        before = int(alive.sum())
-        for column in (users, items):
-            counts = np.bincount(column[alive], minlength=int(column.max(initial=-1)) + 1)
-            alive &= counts[column] >= core
-        if int(alive.sum()) == before:
-            return alive, rounds
-        rounds += 1
-
-
 def _release_of_reviews(file: Path, number: int, row: dict) -> Release:
     for release in RELEASES:
         if {release.user, release.item, release.time} <= set(row):
@@ -236,19 +216,6 @@ def read_metadata(file: Path, release: Release, wanted: set[str]) -> dict[str, d
     if not checked:
         raise StudyError(f"{file}: no item at all; fetch the file again")
     return texts
-
-
-def clean(text: str) -> str:
-    """HTML entities unescaped (the dumps escape some twice), tags and line breaks made spaces.
-
-    >>> clean("M4 &amp;amp; M5 bolt,<br />\\n<b>A2-70</b> if &lt;5 mm")
-    'M4 & M5 bolt, A2-70 if <5 mm'
-    """
-    for _ in range(2):
-        # Beyond 8 digits it is no character, and thousands of them are no number that Python would read.
-        text = html.unescape(re.sub("&#[0-9]{9,};?", "\ufffd", text))
-    text = re.sub(r"<!--[^<>]*-->|</?[A-Za-z][^<>]*>", " ", text)
-    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _check_metadata(file: Path, number: int, row: dict, release: Release) -> None:

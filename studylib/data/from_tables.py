@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.data import atomic
-from studylib.data.amazon import clean, k_core
+from studylib.data.cleaning import clean, k_core
 from studylib.data.dataset import FIELDS, LARGEST_PICTURE, PICTURES, SHORTEST, Dataset
 from studylib.errors import StudyError
 from studylib.files import check_regular, shown
