@@ -109,7 +109,7 @@ def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = Non
             f"{name_of[row['method']]} is {said} {PREPOSITION[said]} "
             f"{name_of[row['against']]}: {row['difference']:+.4f} {printed(METRIC)} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}"
-            f"{alone(row['by_seeds'])}."
+            f"{over_users_alone(row['by_seeds'])}."
         )
     content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
     if groups is None or content.empty or baselines.empty:
@@ -139,7 +139,7 @@ def _said(found: Comparison) -> str:
     return "not told apart from" if found.p >= 0.05 else "above" if found.difference > 0 else "below"
 
 
-def alone(by_seeds: float) -> str:
+def over_users_alone(by_seeds: float) -> str:
     """What is to be said of a test that knows nothing of seeds: its standard error by them is NaN."""
     return ", over users alone (one seed each)" if np.isnan(by_seeds) else ""
 
@@ -155,7 +155,7 @@ def decided(contrasts: pd.DataFrame) -> list[str]:
     kept = contrasts[contrasts["p holm"] < 0.05]
     lines = [
         f"{row['pair']}: {row['difference']:+.4f} {printed(METRIC)} [{row['low']:+.4f}, {row['high']:+.4f}], "
-        f"p {row['p holm']:.4f}{alone(row['by_seeds'])}."
+        f"p {row['p holm']:.4f}{over_users_alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
     return [*lines, f"Of {len(contrasts)} pairs {len(kept)} {'is' if len(kept) == 1 else 'are'} told apart."]
@@ -174,7 +174,7 @@ def changed(changes: pd.DataFrame) -> list[str]:
     kept = changes[changes["p holm"] < 0.05]
     lines = [
         f"{row['pair']}: {printed(row['metric'])} {row['difference %']:+.1f} %, p {row['p holm']:.4f}"
-        f"{alone(row['by_seeds'])}."
+        f"{over_users_alone(row['by_seeds'])}."
         for _, row in kept.iterrows()
     ]
     of_one_seed = kept["by_seeds"].isna().sum()
@@ -198,7 +198,7 @@ def within(changes: pd.DataFrame, bound: float) -> list[str]:
         low, high = row["low %"], row["high %"]
         told = "no" if low >= bound or high <= -bound else "yes" if -bound < low and high < bound else "cannot be told"
         interval = f"{row['difference %']:+.1f} % [{low:+.1f}, {high:+.1f}]"
-        lines.append(f"{row['pair']}: {told}{alone(row['by_seeds'])}; {printed(METRIC)} {interval}")
+        lines.append(f"{row['pair']}: {told}{over_users_alone(row['by_seeds'])}; {printed(METRIC)} {interval}")
     return lines
 
 
@@ -271,7 +271,7 @@ def reached(name: str, group: Sequence[dict], goals: dict[str, float]) -> list[s
         said += ", but its interval holds the goal" if found.low < 0 < found.high else ""
         lines.append(
             f"Goal, {rule}: {name} has {goal + found.difference:.4f} [{goal + found.low:.4f}, {goal + found.high:.4f}]"
-            f"{alone(found.by_seeds)}, the goal is {goal}: {said}."
+            f"{over_users_alone(found.by_seeds)}, the goal is {goal}: {said}."
         )
     return lines
 

@@ -9,11 +9,11 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from studylib.analysis.overlap import (
-    agreement,
     ami,
     ami_interval,
     closer,
     code_overlap,
+    findings,
     leads,
     nmi,
     of_all_rows,
@@ -224,7 +224,7 @@ def test_a_lead_stands_beside_the_plain_ones():
         rows.loc["gate", "difference"] - rows.loc["mean", "difference"]
     )
     with pytest.raises(StudyError, match="no text beside image"):
-        agreement(of_all_rows({"gate": codes["gate"], "text": codes["text"]}), ["text", "image"])
+        findings(of_all_rows({"gate": codes["gate"], "text": codes["text"]}), ["text", "image"])
 
 
 def test_other_items_are_refused():

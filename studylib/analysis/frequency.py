@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from studylib.analysis.significance import compare, holm
 from studylib.data import Dataset
 from studylib.tables import paired, per_user
-from studylib.wording import alone
+from studylib.wording import over_users_alone
 
 FIRST = (0, 1, 4, 8, 16, 32, 64, 128)  # the least number of occurrences in each group of targets
 SHARE = "share of targets"
@@ -84,7 +84,7 @@ def findings(table: pd.DataFrame, first: str) -> list[str]:
         lines.append(
             f"Targets with {row['occurrences']} occurrences in training ({row[SHARE]:.0%} of all) add "
             f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {first}'s Recall@10 less that of "
-            f"{row['against']}, p {row['p holm']:.4f}{alone(row['by_seeds'])}."
+            f"{row['against']}, p {row['p holm']:.4f}{over_users_alone(row['by_seeds'])}."
         )
     told = f"{len(lines)} {'is' if len(lines) == 1 else 'are'}"
     return [*lines, f"Of {len(table)} parts of differences, by occurrence of the target, {told} told apart from none."]

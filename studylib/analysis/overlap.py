@@ -205,12 +205,12 @@ def closer(
         names = ("with first", "with second", "difference", "by_seeds", "low", "high")
         return {"seeds": 0} | dict.fromkeys(names, np.nan)
 
-    def agreement(items: np.ndarray | slice, side: int, of: int = 0) -> np.ndarray:
+    def agreed(items: np.ndarray | slice, side: int, of: int = 0) -> np.ndarray:
         return np.array([ami(codes[of][items], codes[side][items]) for codes in seeds])
 
     def lead(items: np.ndarray | slice) -> np.ndarray:
-        off = 0 if less is None else agreement(items, 2, of=1) - agreement(items, 3, of=1)
-        return agreement(items, 2) - agreement(items, 3) - off
+        off = 0 if less is None else agreed(items, 2, of=1) - agreed(items, 3, of=1)
+        return agreed(items, 2) - agreed(items, 3) - off
 
     whole, items = slice(None), len(seeds[0][0])
     by_seed = lead(whole)
@@ -221,7 +221,7 @@ def closer(
         error = float(np.sqrt(parts[1][0]))
     both, free = summed(parts)
     half = float(stats.t.ppf(0.975, free)) * both
-    found = {"seeds": len(seeds), "with first": agreement(whole, 2).mean(), "with second": agreement(whole, 3).mean()}
+    found = {"seeds": len(seeds), "with first": agreed(whole, 2).mean(), "with second": agreed(whole, 3).mean()}
     value = float(by_seed.mean())
     return found | {"difference": value, "by_seeds": error, "low": value - half, "high": value + half}
 
@@ -239,7 +239,7 @@ def of_all_rows(codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def agreement(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def findings(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """How far the first codes of every two of some rows agree, beside what two seeds of either agree in; sentences.
 
     Args:
@@ -247,7 +247,7 @@ def agreement(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
     >>> columns = ("first", "second", "prefix", "ami", "low", "high")
     >>> rows = [("a", "a", 1, 0.6, 0.5, 0.7), ("a", "b", 1, 0.2, 0.1, 0.3), ("b", "b", 1, 0.4, 0.3, 0.5)]
-    >>> for line in agreement(pd.DataFrame(rows, columns=columns), ["a", "b"]): print(line)
+    >>> for line in findings(pd.DataFrame(rows, columns=columns), ["a", "b"]): print(line)
     a and b: AMI 0.200 [0.100, 0.300] of first codes; two seeds of a 0.600, of b 0.400.
     """
     first = table[table["prefix"] == 1].set_index(["first", "second"])
