@@ -270,12 +270,7 @@ class Trial(Settings):
             raise ValueError("late fusion resolves collisions of the whole ID: set collisions to dedup or none")
         if self.tokenizer.leading and not self.late:
             raise ValueError("leading levels of ready IDs name no item alone: choose late fusion, or set it to 0")
-        if getattr(self.generator, "alignment", 0) and self.fusion not in (
-            "stacked",
-            "late",
-            "interleaved",
-            "delimited",
-        ):
+        if getattr(self.generator, "alignment", 0) and not (self.late or self.fusion == "stacked"):
             raise ValueError("alignment translates between modalities: choose stacked or late fusion, or set it to 0")
         if getattr(self.generator, "masking", 0) and self.fusion not in ("stacked", "late"):
             raise ValueError("masking takes modalities away: choose stacked or late fusion, or set it to 0")

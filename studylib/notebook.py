@@ -230,14 +230,21 @@ class Parameters(Fields):
         }
 
     def masked(self) -> dict[str, list[Trial]]:
-        """MSCGRec's masked row; then one for each of ``controls``, in the place of the last modality but the target."""
+        """MSCGRec's masked row; then one for each of ``placeholders``, instead of the last modality but the target.
+
+        Raises:
+            StudyError: there is no other modality than the target, or a placeholder is one of them.
+        """
         (choice,) = choices("mscgrec", ("masked",)).values()
-        *_, replaced = (name for name in self.modalities if name != self.target)
         found = {choice.label: self._stacked(self.modalities, choice)}
-        for control in self.controls:
-            read = [control if name == replaced else name for name in self.modalities]
-            row = replace(choice, names=(*choice.names, f"masked:{control}"))
-            found[f"{choice.label}, {method(control).label} for {method(replaced).label}"] = self._stacked(read, row)
+        *_, replaced = (name for name in self.modalities if name != self.target)
+        for placeholder in self.placeholders:
+            if placeholder in self.modalities:
+                raise StudyError(f"placeholders: {placeholder} is one of the modalities; name what says nothing")
+            read = [placeholder if name == replaced else name for name in self.modalities]
+            row = replace(choice, names=(*choice.names, f"masked:{placeholder}"))
+            label = f"{choice.label}, {method(placeholder).label} for {method(replaced).label}"
+            found[label] = self._stacked(read, row)
         return found
 
     def _stacked(self, read: Sequence[str], choice: Choice) -> list[Trial]:

@@ -41,6 +41,7 @@ class Fields(Settings):
     image: str = "efficientnet-lite0"
     stand_ins: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
@@ -95,6 +96,13 @@ class Fields(Settings):
             raise ValueError(f"{', '.join(sorted(own))}: in this the rows of mscgrec differ; choose among them there")
         return value
 
+    @field_validator("mscgrec")
+    @classmethod
+    def _first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value[0] == "alone":
+            raise ValueError("the others are held against the first row; begin with one that reads all modalities")
+        return value
+
     @model_validator(mode="after")
     def _written(self):
         for choice in choices("mscgrec", self.mscgrec).values():
@@ -117,11 +125,21 @@ class Fields(Settings):
             if isinstance(rows, tuple) and len(set(rows)) < len(rows):
                 raise ValueError(f"{name} must differ from each other")
         rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
-        rows_here |= {f"writing:{name}" for name in self.modalities} | {f"masked:{name}" for name in self.controls}
         for row, seeds in self.fewer_seeds.items():
             # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and row.removeprefix("shuffled:") not in METHODS and not is_choice(row):
+            if row not in rows_here and not _is_method(row) and not is_choice(row):
                 raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
             if seeds < 1:
                 raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
         return self
+
+
+def _is_method(row: str) -> bool:
+    """Is it what codes are made from, perhaps written or masked by a row of MSCGRec (``writing:minilm``)?
+
+    >>> [_is_method(row) for row in ("minilm", "shuffled:minilm", "writing:features:mine", "masked:random", "minilmm")]
+    [True, True, True, True, False]
+    """
+    of_mscgrec = row.removeprefix("writing:").removeprefix("masked:")
+    name = of_mscgrec.removeprefix("shuffled:")
+    return name in METHODS or (of_mscgrec != row and name.startswith(("features:", "index:")))

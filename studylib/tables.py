@@ -149,9 +149,10 @@ def validation_users(group: Sequence[dict]) -> int:
 
 
 def trained_for(group: Sequence[dict]) -> tuple:
-    """How long a row was to be trained, on how much of each history, and how many users chose its epoch."""
+    """How a row was to be trained, on how much of each history, and how many users chose its epoch."""
     settings = group[0]["trial"]["generator"]
-    return *(settings.get(name) for name in ("epochs", "targets", "history")), validation_users(group)
+    alike = ("epochs", "targets", "targets_per_step", "lr", "weight_decay", "dropout", "history")
+    return *(settings.get(name) for name in alike), validation_users(group)
 
 
 def by_rule(groups: dict[str, Sequence[dict]], rule: str) -> pd.DataFrame:

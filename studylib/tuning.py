@@ -29,23 +29,24 @@ GRIDS: dict[str, tuple[dict, ...]] = {
         {"window": window, "damping": damping, "recency": recency, "distance_decay": decay}
         for decay, window, damping, recency in product((True, False), (3, 10), (0.0, 0.25, 0.5), (0.6, 0.8, 1.0))
     ),
-    # Histories of three IDs an item say more of a user, and overfit sooner than those of one.
+    # The first point is what the parameters say. Histories of three IDs an item say more of a user, and may overfit
+    # sooner than those of one, so these are shorter, or have more dropout.
     "mscgrec": (
-        {"epochs": 40, "dropout": 0.1, "history": 50, "lr": 2e-3},
-        {"dropout": 0.3}, {"epochs": 20}, {"epochs": 20, "dropout": 0.2}, {"epochs": 20, "dropout": 0.3},
+        {}, {"dropout": 0.3}, {"epochs": 20}, {"epochs": 20, "dropout": 0.2}, {"epochs": 20, "dropout": 0.3},
         {"epochs": 20, "history": 20}, {"epochs": 20, "lr": 1e-3},
     ),
 }  # fmt: skip
 
 
-def points(name: str) -> list[dict]:
-    """The grid, every setting that it varies written out.
+def points(name: str, own: dict | None = None) -> list[dict]:
+    """The grid, every setting that it varies written out; the first point is ``own`` if that is given.
 
     >>> len(points("sasrec")), points("sasrec")[1]
     (13, {'d_model': 32, 'layers': 1, 'dropout': 0.5, 'lr': 0.002, 'augmentation': 'every'})
     """
-    first = GRIDS[name][0]
-    return [first | point for point in GRIDS[name]]
+    first = own or GRIDS[name][0]
+    made = [first | point for point in GRIDS[name]]
+    return [point for number, point in enumerate(made) if point not in made[:number]]
 
 
 def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
@@ -55,19 +56,21 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     trials are in use.
 
     Args:
-        data: a data set; of MSCGRec a file of parameters, whose first row of ``mscgrec`` is tuned: a point of the grid
-            stands above the file's ``stacked_generator``.
+        data: a data set; of MSCGRec a file of parameters, whose first row of ``mscgrec`` is tuned: as it is, and with a
+            point of the grid above the file's ``stacked_generator``. All users validate, as the baselines' do.
 
     Raises:
         StudyError: no such data set or file, or trials failed.
     """
-    grid = points(name)
     if name == "mscgrec":
         parameters = notebook.check(notebook.read_parameters(Path(data)), data)
         data = parameters.data
-        users = {"validation_users": len(load(data).users)}  # all, as the baselines have: points differ by little
+        own, varied = _stacked(parameters, {}, seed).generator, set().union(*GRIDS[name])
+        grid = points(name, {setting: getattr(own, setting) for setting in sorted(varied)})
+        users = {"validation_users": len(load(data).users)}
         wanted = [_stacked(parameters, point | users, seed) for point in grid]
     else:
+        grid = points(name)
         wanted = [trial(data=data, generator={"name": name, **point}, seed=seed) for point in grid]
     records = [] if name == "item-knn" else trials.run(wanted, jobs=jobs)
     found = [_best_epoch(record) for record in records] or _counted(data, grid)

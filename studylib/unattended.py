@@ -39,6 +39,10 @@ class Ran:
         return "failed" if self.error else "skipped" if self.skipped else "done"
 
 
+ENCODERS_IN = (
+    "features", "texts", "also", "stand_ins", "controls", "placeholders", "encoders", "resized", "readers",
+    "modalities",
+)  # fmt: skip
 NEEDS = re.compile(r'parameters\.need\("(\w+)"\)')  # lists that a notebook says it cannot do without
 
 
@@ -143,7 +147,7 @@ def ready(notebook: Path, given: dict) -> dict:
 def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:
     """The encoders among a notebook's rows, whose names are looked up before a kernel starts."""
     names = [getattr(parameters, row) for row in ("reference", "image", "encoder") if row in takes]
-    for row in ("features", "texts", "also", "stand_ins", "controls", "encoders", "resized", "readers", "modalities"):
+    for row in ENCODERS_IN:
         names += getattr(parameters, row) if row in takes else ()
     names = [name.removeprefix("shuffled:") for name in names]
     return [name for name in names if is_encoder(name)]

@@ -424,8 +424,8 @@ def test_the_written_modality_alone_and_other_modalities_written():
         notebook.check({"mscgrec": ["write:minilm"]}, "here")
 
 
-def test_controls_take_the_place_of_a_modality_that_is_not_written():
-    given = {"seeds": 2, "controls": ["random"], "fewer_seeds": {"masked:random": 1}}
+def test_placeholders_stand_for_a_modality_that_is_not_written():
+    given = {"seeds": 2, "placeholders": ["random"], "fewer_seeds": {"masked:random": 1}}
     found = notebook.check(given, "here").masked()
     assert {label: [spec.features for spec in row] for label, row in found.items()} == {
         "MSCGRec, masked": ["minilm+efficientnet-lite0+collaborative"] * 2,
@@ -434,6 +434,25 @@ def test_controls_take_the_place_of_a_modality_that_is_not_written():
     assert {spec.generator.masking for row in found.values() for spec in row} == {0.75}
     turned = notebook.check(given | {"target": "efficientnet-lite0"}, "here").masked()
     assert [*turned.values()][1][0].features == "minilm+efficientnet-lite0+random"
+    for modalities, complaint in (
+        (["collaborative"], "fusion stacked of 1 features"),
+        (["minilm", "random", "collaborative"], "placeholders: random is one of the modalities"),
+    ):
+        with pytest.raises(StudyError, match=complaint):
+            notebook.check(given | {"modalities": modalities}, "here").masked()
+    with pytest.raises(StudyError, match="begin with one that reads all modalities"):
+        notebook.check({"mscgrec": ["alone"]}, "here")
+
+
+@pytest.mark.parametrize(
+    "file", [*PARAMS, *sorted((paths.ROOT / "params" / "templates").glob("*.yaml"))], ids=lambda file: file.stem
+)
+def test_a_file_of_parameters_serves_every_notebook(file):
+    """Each is handed what it takes of the file, and checks that by itself: a row may be another notebook's."""
+    given = notebook.read_parameters(file)
+    for book in NOTEBOOKS:
+        takes = unattended.taken(book)
+        notebook.check({name: value for name, value in given.items() if name in takes}, f"{file} for {book}")
 
 
 def test_the_papers_changes_stand_beside_rows_that_begin_with_its_whole_model():

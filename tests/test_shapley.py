@@ -46,15 +46,16 @@ def test_values_add_up_and_a_useless_player_gets_nothing():
 
 
 def test_a_control_in_a_modalitys_place_leaves_what_content_is_worth():
-    """By hand: y adds 3 of 4 where it says something; in its place codes that name items only add 1 of 2."""
-    whole = game({"": 0, "x": 1, "y": 3, "xy": 4}, users=6)
-    named = {
-        frozenset(players): np.full((2, 6), payout) for players, payout in (("", 0), ("x", 1), ("r", 1), ("xr", 2))
-    }
+    """By hand: y adds 3 or 5 by its seed; in its place codes that only name items add 1. All seeds count."""
+    seeds = np.array([[0.0], [2.0]]) * np.ones(6)
+    payouts = (("", 0), ("x", 1), ("y", 3), ("xy", 4))
+    whole = {frozenset(players): payout + seeds * ("y" in players) for players, payout in payouts}
+    named = game({"": 0, "x": 1, "r": 1, "xr": 2}, users=6)
     (row,) = shapley.beside_controls(whole, [named]).to_dict("records")
-    assert (row["modality"], row["control"], row["seeds"]) == ("y", "r", 1)
-    assert (row["value"], row["value of control"], row["difference"]) == pytest.approx((3, 1, 2))
-    assert (row["low"], row["high"]) == pytest.approx((2, 2))
+    assert (row["modality"], row["seeds"], row["control"], row["seeds of control"]) == ("y", 2, "r", 1)
+    assert (row["value"], row["value of control"], row["difference"]) == pytest.approx((4, 1, 3))
+    assert row["by_seeds"] > 0.5
+    assert row["low"] < 0 < row["high"], "one seed of the control may be as far off as those of the modality"
     assert shapley.beside_controls(whole, []).empty
 
 
@@ -198,8 +199,8 @@ def test_the_study_found_what_was_planted():
         assert (row["value"].rank() == row["ideal value"].rank()).all()
         assert (row["share"] - row["ideal share"]).abs().max() < 0.1
     inside = (found["low"] <= found["ideal value"]) & (found["ideal value"] <= found["high"])
-    assert inside.groupby(found["data"]).all().sum() >= 3, (
-        "in three settings of the knobs every interval holds its ideal"
+    assert inside.groupby(found["data"]).all().sum() >= found["data"].nunique() - 1, (
+        "in all settings of the knobs but one every interval holds its ideal"
     )
     silent = found[found["knob"] == 0]
     assert len(silent) > 0

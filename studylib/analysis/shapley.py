@@ -137,10 +137,9 @@ def beside_controls(payouts: Payouts, controls: Sequence[Payouts]) -> pd.DataFra
         others = shapley_values(payouts_of_control)
         (modality,), (control,) = values.keys() - others.keys(), others.keys() - values.keys()
         first, second = np.atleast_2d(values[modality]), np.atleast_2d(others[control])
-        seeds = min(len(first), len(second))
-        found = compare(first[:seeds], second[:seeds])
-        row = {"modality": modality, "control": control, "seeds": seeds}
-        rows.append(row | {"value": first[:seeds].mean(), "value of control": second[:seeds].mean()} | vars(found))
+        row = {"modality": modality, "seeds": len(first), "control": control, "seeds of control": len(second)}
+        row |= {"value": first.mean(), "value of control": second.mean()}
+        rows.append(row | vars(compare(first, second)))
     return pd.DataFrame(rows)
 
 
@@ -159,7 +158,7 @@ def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
     everything = max(payouts, key=len)
     most = table.loc[table["value"].idxmax()]
     known = most["lead low"] > 0
-    over = "users alone (one seed)" if np.isnan(most["by_seeds"]) else "users and seeds"
+    over = _over(most["by_seeds"])
     lines = [
         f"The values add up to {table['value'].sum():.4f}: a Recall@10 of {payouts[everything].mean():.4f} with all of "
         f"a history less {payouts[frozenset()].mean():.4f} with nothing of it.",
@@ -167,12 +166,16 @@ def findings(table: pd.DataFrame, payouts: Payouts) -> list[str]:
         f"[{most['lead low']:+.4f}, {most['lead high']:+.4f}] more than the next, over {over}.",
     ]
     for _, row in table.iterrows():
-        over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
+        over = _over(row["by_seeds"])
         seen = "is not" if row["both low"] > 0 or row["both high"] < 0 else "is"
         share = f", {row['share']:.0%} of the gain" if row["share"] == row["share"] else ""
         value = f"{row['value']:+.4f} Recall@10 [{row['low']:+.4f}, {row['high']:+.4f}] over users"
         lines.append(f"{row['modality']}: {value}{share}; over {over} 0 {seen} in its interval.")
     return lines
+
+
+def _over(by_seeds: float) -> str:
+    return "users alone (one seed)" if np.isnan(by_seeds) else "users and seeds"
 
 
 def contents(rows: pd.DataFrame) -> list[str]:
@@ -185,7 +188,7 @@ alone (one seed): that its content is worth anything is not seen.']
     """
     lines = []
     for _, row in rows.iterrows():
-        over = "users alone (one seed)" if np.isnan(row["by_seeds"]) else "users and seeds"
+        over = _over(row["by_seeds"])
         lines.append(
             f"{row['control']} in the place of {row['modality']} are worth {row['value of control']:+.4f}; "
             f"{row['modality']} is worth {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] more, over "
