@@ -149,11 +149,11 @@ def test_how_far_back_two_part_positions_tell_apart(bidirectional):
 @pytest.mark.parametrize("user_tokens", [0, 4])
 @pytest.mark.parametrize("positions", ["two-part", "two-part-past"])
 def test_the_encoder_hands_its_layers_these_positions_and_nothing_ahead(positions, user_tokens, monkeypatch):
-    """Token by token of two histories of five items; a user token stands before them, as the end of an item before."""
+    """Token by token of histories so long that bins for both sides differ; a user token ends an item before them."""
     model, seen = generator(IDS, positions=positions, user_tokens=user_tokens), []
     monkeypatch.setattr(model, "_encode", lambda x, bias: seen.append(bias))
-    model.encode(torch.as_tensor(IDS.codes)[torch.arange(10).view(2, 5)], users=torch.tensor([0, 3]))
-    tokens = [(-1, 2)] * bool(user_tokens) + [(item, place) for item in range(5) for place in range(3)]
+    model.encode(torch.as_tensor(IDS.codes)[torch.arange(20).view(2, 10)], users=torch.tensor([0, 3]))
+    tokens = [(-1, 2)] * bool(user_tokens) + [(item, place) for item in range(10) for place in range(3)]
     assert seen[0].shape[-2:] == (len(tokens), len(tokens))
     for query, (own_item, own_place) in enumerate(tokens):
         for key, (item, place) in enumerate(tokens):
