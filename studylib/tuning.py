@@ -29,7 +29,7 @@ GRIDS: dict[str, tuple[dict, ...]] = {
         {"window": window, "damping": damping, "recency": recency, "distance_decay": decay}
         for decay, window, damping, recency in product((True, False), (3, 10), (0.0, 0.25, 0.5), (0.6, 0.8, 1.0))
     ),
-    # The first point is what the parameters say. Histories of three IDs an item say more of a user, and may overfit
+    # The first point is what all generators have. Histories of three IDs an item say more of a user, and may overfit
     # sooner than those of one, so these are shorter, or have more dropout.
     "mscgrec": (
         {}, {"dropout": 0.3}, {"epochs": 20}, {"epochs": 20, "dropout": 0.2}, {"epochs": 20, "dropout": 0.3},
@@ -56,8 +56,9 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     trials are in use.
 
     Args:
-        data: a data set; of MSCGRec a file of parameters, whose first row of ``mscgrec`` is tuned: as it is, and with a
-            point of the grid above the file's ``stacked_generator``. All users validate, as the baselines' do.
+        data: a data set; of MSCGRec a file of parameters, whose first row of ``mscgrec`` is tuned: with what the grid
+            varies as in all generators of the file, then varied, then as in the file's ``stacked_generator``, whose
+            other settings stay. All users validate, as the baselines' do.
 
     Raises:
         StudyError: no such data set or file, or trials failed.
@@ -65,8 +66,7 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     if name == "mscgrec":
         parameters = notebook.check(notebook.read_parameters(Path(data)), data)
         data = parameters.data
-        own, varied = _stacked(parameters, {}, seed).generator, set().union(*GRIDS[name])
-        grid = points(name, {setting: getattr(own, setting) for setting in sorted(varied)})
+        grid = _points_of_mscgrec(parameters, seed)
         users = {"validation_users": len(load(data).users)}
         wanted = [_stacked(parameters, point | users, seed) for point in grid]
     else:
@@ -78,6 +78,17 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     table = table.sort_values("validation recall@10", ascending=False, kind="stable", ignore_index=True)
     results.save(table, f"tuning_{name}", data, records=records)
     return table
+
+
+def _points_of_mscgrec(parameters: notebook.Parameters, seed: int) -> list[dict]:
+    varied = sorted(set().union(*GRIDS["mscgrec"]))
+    others = {name: value for name, value in parameters.stacked_generator.items() if name not in varied}
+    of_all, own = (
+        {name: getattr(_stacked(row, {}, seed).generator, name) for name in varied}
+        for row in (parameters.model_copy(update={"stacked_generator": others}), parameters)
+    )
+    grid = points("mscgrec", of_all)
+    return grid if own in grid else [*grid, own]
 
 
 def _stacked(parameters: notebook.Parameters, point: dict, seed: int) -> Trial:
