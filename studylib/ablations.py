@@ -222,7 +222,7 @@ def references(chosen: dict[str, Choice]) -> dict[str, str]:
 
 
 def is_choice(name: str) -> bool:
-    """Whether any table takes this name.
+    """Whether a table has this name, or takes it as a shape or a page.
 
     >>> [is_choice(name) for name in ("opq", "5x256", "256:varied", "opk")]
     [True, True, True, False]

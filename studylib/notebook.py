@@ -229,6 +229,11 @@ class Parameters(Fields):
             for choice in choices("mscgrec", self.mscgrec).values()
         }
 
+    def alone_of_mscgrec(self) -> list[str]:
+        """The row of ``stacked()`` that reads what is written and nothing else, if it is one."""
+        chosen = choices("mscgrec", self.mscgrec)
+        return [chosen["alone"].label] if "alone" in chosen else []
+
     def masked(self) -> dict[str, list[Trial]]:
         """MSCGRec's masked row; then one for each of ``placeholders``, instead of the last modality but the target.
 

@@ -96,16 +96,12 @@ class Fields(Settings):
             raise ValueError(f"{', '.join(sorted(own))}: in this the rows of mscgrec differ; choose among them there")
         return value
 
-    @field_validator("mscgrec")
-    @classmethod
-    def _first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value[0] == "alone":
-            raise ValueError("the others are held against the first row; begin with one that reads all modalities")
-        return value
-
     @model_validator(mode="after")
     def _written(self):
-        for choice in choices("mscgrec", self.mscgrec).values():
+        rows = [*choices("mscgrec", self.mscgrec).values()]
+        if rows[0].fusion != "stacked":
+            raise ValueError("mscgrec: the others are held against the first; begin with one that reads all modalities")
+        for choice in rows:
             if choice.target and (choice.target == self.target or choice.target not in self.modalities):
                 others = ", ".join(name for name in self.modalities if name != self.target)
                 raise ValueError(f"mscgrec: {choice.names[0]} is not one of the other modalities; choose from {others}")

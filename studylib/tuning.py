@@ -66,9 +66,9 @@ def tune(name: str, data: str, seed: int = 0, jobs: int = 0) -> pd.DataFrame:
     if name == "mscgrec":
         parameters = notebook.check(notebook.read_parameters(Path(data)), data)
         data = parameters.data
-        grid = _points_of_mscgrec(parameters, seed)
         users = {"validation_users": len(load(data).users)}
-        wanted = [_stacked(parameters, point | users, seed) for point in grid]
+        grid = [point | users for point in _points_of_mscgrec(parameters, seed)]
+        wanted = [_stacked(parameters, point, seed) for point in grid]
     else:
         grid = points(name)
         wanted = [trial(data=data, generator={"name": name, **point}, seed=seed) for point in grid]
@@ -93,6 +93,7 @@ def _points_of_mscgrec(parameters: notebook.Parameters, seed: int) -> list[dict]
 
 def _stacked(parameters: notebook.Parameters, point: dict, seed: int) -> Trial:
     changed = {"stacked_generator": parameters.stacked_generator | point, "seeds": seed + 1, "fewer_seeds": {}}
+    changed["mscgrec"] = parameters.mscgrec[:1]
     return next(iter(parameters.model_copy(update=changed).stacked().values()))[seed]
 
 

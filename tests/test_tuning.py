@@ -62,7 +62,11 @@ def test_mscgrec_is_tuned_above_a_file_of_parameters(folders, monkeypatch, capsy
     monkeypatch.setitem(tuning.GRIDS, "mscgrec", ({}, {"dropout": 0.3, "epochs": 2}, {"dropout": 0.1, "epochs": 4}))
     (folders / "toy.yaml").write_text(PARAMETERS)
     assert main(["tune", "mscgrec", str(folders / "toy.yaml"), "--seed", "1", "--jobs", "2"]) == 0
-    assert "best on validation: {'dropout': 0." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    table = tuning.tune("mscgrec", str(folders / "toy.yaml"), seed=1)
+    assert table["validation recall@10"].is_monotonic_decreasing
+    assert f"best on validation: {tuning.winner(table)}" in printed
+    assert tuning.winner(table)["validation_users"] == USERS
     keys = json.loads((paths.results_of("Toy") / "tuning_mscgrec.trials.json").read_text())
     records = [Store.default().record(key) for row in keys.values() for key in row]
     settings = [record["trial"]["generator"] for record in records]

@@ -51,6 +51,28 @@ def shapley_values(payouts: Payouts) -> dict[str, Float[np.ndarray, "*seeds user
     return found
 
 
+def subsets(games: dict[str, Payouts], labels: dict[str, str]) -> pd.DataFrame:
+    """One row a subset of modalities, the worst first: what is left of histories, and the mean payout of each game.
+
+    Args:
+        games: by metric; the first one orders the rows.
+        labels: of the modalities, in the order in which they are named.
+    """
+    rows = [
+        {"modalities": " + ".join(label for name, label in labels.items() if name in present) or "none"}
+        | {metric: payouts[present].mean() for metric, payouts in games.items()}
+        for present in next(iter(games.values()))
+    ]
+    return pd.DataFrame(rows).sort_values(next(iter(games)), ignore_index=True)
+
+
+def by_metric(games: dict[str, Payouts], labels: dict[str, str]) -> pd.DataFrame:
+    """``table`` of each game, below each other, with the modalities' labels, the metric, and the seeds of the first."""
+    found = pd.concat([table(payouts).assign(metric=metric) for metric, payouts in games.items()], ignore_index=True)
+    seeds = len(np.atleast_2d(next(iter(next(iter(games.values())).values()))))
+    return found.assign(modality=found["modality"].map(labels), seeds=seeds)
+
+
 def payouts_of(records: Sequence[dict], metric: str = "recall@10") -> Payouts:
     """Per-user payouts of a masked model's trials, [seeds, users], by the modalities that histories had.
 
