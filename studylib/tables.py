@@ -282,7 +282,9 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
 
 
 def _levels(quality: Sequence[dict], name: str, form: str) -> str:
-    return " / ".join(form.format(value) for value in np.mean([row[name] for row in quality], axis=0))
+    """Means over the seeds that have the level: one whose IDs never collide has none that numbers them."""
+    levels = pd.DataFrame([pd.Series(row[name]) for row in quality])
+    return " / ".join(map(form.format, levels.mean()))
 
 
 def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:

@@ -214,6 +214,7 @@ def test_the_quality_of_ids_is_a_mean_over_seeds():
             with_ids([8, 4, 4], [8.0, 4.5, 1.8], [0.5, 0.3], 0.1, before=13, after=4),
         ],
         "ready": [with_ids([8, 8], [8.0, 8.0], None, 1 / 3)],
+        "one never collides": [with_ids([8, 2], [7.0, 1.5], None, 0.0), with_ids([6], [5.0], None, 0.0)],
         "no IDs": [{"semantic_ids": None}],
     }
     assert tables.semantic_id_quality(groups).to_dict("records") == [
@@ -224,6 +225,10 @@ def test_the_quality_of_ids_is_a_mean_over_seeds():
         {
             "method": "ready", "codes used": "8 / 8", "perplexity": "8.0 / 8.0", "relative error": "",
             "collision rate": 0.3333, "collide before": "", "collide after": "",
+        },
+        {
+            "method": "one never collides", "codes used": "7 / 2", "perplexity": "6.0 / 1.5", "relative error": "",
+            "collision rate": 0.0, "collide before": "", "collide after": "",
         },
     ]  # fmt: skip
     assert tables.semantic_id_quality({"no IDs": groups["no IDs"]}).empty
