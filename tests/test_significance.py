@@ -11,6 +11,7 @@ from studylib.analysis.significance import (
     bootstrap_interval,
     compare,
     holm,
+    least_difference,
     randomisation_test,
     relative,
 )
@@ -151,10 +152,18 @@ def test_two_groups_are_compared_as_a_pair_is():
     assert (found["p"], found["pairs"]) == (pair.p, 1)
     assert found["sd of means"] == pytest.approx(abs(pair.difference) / np.sqrt(2))
     assert found["sd by chance"] == pytest.approx(error / np.sqrt(2))
-    assert found["least difference"] == pytest.approx((1.95996 + 0.84162) * error, rel=1e-4)
+    assert found["least difference"] == least_difference(error, pair.free) > 2.81 * error
     assert found["sd of a seed"] == pytest.approx(five.mean(1).std(ddof=1))
     assert found["seeds free"] == 4
     assert between_groups([one, five]) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("free", [1, 3, 30])
+def test_the_least_difference_is_found_four_times_in_five(free):
+    rng = np.random.default_rng(0)
+    error = np.sqrt(rng.chisquare(free, 40_000) / free)  # as a test sees it, truly 1
+    t = (least_difference(1.0, free) + rng.standard_normal(40_000)) / error
+    assert (np.abs(t) > stats.t.ppf(0.975, free)).mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_a_pair_of_one_seed_each_says_nothing_of_seeds():
