@@ -5,6 +5,7 @@ import pytest
 
 from studylib.analysis import geometry
 from studylib.analysis.geometry import (
+    aligned_rank,
     centred,
     cka_values,
     dispersion,
@@ -210,12 +211,44 @@ def test_no_item_gives_itself_away():
     assert abs(ranks.mean() - 100.5) < 4 * np.sqrt(200**2 / 12 / 200)
 
 
+def test_a_map_that_some_items_teach_finds_the_others():
+    """Exactly one half's least squares: literal, with the penalty that the inner quarter asks for."""
+    text, image = two_views().values()
+    ranks = aligned_rank(image, text)
+    assert np.median(ranks) < 4  # of 150, where relations alone find it at 15
+    assert (aligned_rank(text @ rotation(24), text) == 1).all()
+    chance = aligned_rank(gaussian(400, 20), gaussian(400, 20, 1))
+    assert abs(chance.mean() - 100.5) < 4 * np.sqrt(200**2 / 12 / 400)
+    wide = aligned_rank(image, np.hstack([text, gaussian(300, 400, 7)]))  # more columns than items: the other formula
+    assert np.median(wide) < 30
+
+
+def test_a_map_is_the_ridge_regression_of_the_textbook():
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (gaussian(40, 5), gaussian(40, 7, 1)))
+    told = np.arange(40) < 25
+    a, b = y[told] - y[told].mean(0), x[told] - x[told].mean(0)
+    penalty = 0.3 * np.square(a).sum() / 7
+    stacked = np.vstack([a, np.sqrt(penalty) * np.eye(7)])
+    weights = np.linalg.lstsq(stacked, np.vstack([b, np.zeros((7, 5))]), rcond=None)[0]
+    literal = own_rank((y[~told] - y[told].mean(0)) @ weights, x[~told] - x[told].mean(0))
+    assert geometry._mapped_rank(x, y, told, ~told, 0.3).tolist() == literal.tolist()
+
+
+def test_no_variant_teaches_the_map_its_twin():
+    """Every item twice, of unrelated spaces: a map that was taught the twin would find it again."""
+    twice = np.arange(400) // 2
+    x, y = gaussian(200, 90)[twice], gaussian(200, 90, 1)[twice]
+    apart, taught = aligned_rank(x, y, twice), aligned_rank(x, y)
+    assert np.median(taught) < 30 < 80 < np.median(apart)
+
+
 # -- errors ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda x: aligned_rank(x, x), "6 items are too few"),
         (lambda x: linear_cka(x, x[1:]), "same items in the same order"),
         (lambda x: own_rank(x, x[:, 1:]), "studylib.fusion.project"),
         (lambda x: modality_gap(x, x[:, 1:]), "widths 4 and 3"),

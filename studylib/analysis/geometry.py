@@ -3,24 +3,24 @@
 A space is a float array [items, dims], row = item id. Of one space: how narrow a cone it is (``mean_cosine``), how
 many directions it uses (``participation_ratio``), how far it spreads (``dispersion``). Of two: how far apart they lie
 (``modality_gap``), whether the same items are alike in both (``linear_cka``, ``mutual_knn``, ``relational_rank``, at
-any widths), whether an item is nearest to itself (``own_rank``).
+any widths), whether a linear map that is fitted on some items finds the others (``aligned_rank``).
 
-``modality_gap`` and ``own_rank`` compare across spaces, so they need one width: the caller projects first with
-``studylib.fusion.project``. They find what two encoders have in common only if these were trained towards one space, as
-CLIP's two were. The axes of any other two are unrelated: what one projection gives is an accident of that projection,
-and not chance either, for where the same items are alike in both, all of them come near their own or go far from it
-together. So ``spaces.measures`` takes many projections, and the same with one of the spaces turned at random.
+``modality_gap`` compares across spaces, so it needs one width: the caller projects first with
+``studylib.fusion.project``. It says something of two encoders that were trained towards one space, as CLIP's two were.
+The axes of any other two are unrelated, and what one projection gives is an accident of it. So ``spaces.measures``
+takes many projections, and the same with one of the spaces turned at random.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from studylib.errors import StudyError
 
 Space = Float[np.ndarray, "items dims"]
 ANCHORS = 256  # of ``relational_rank``
+PENALTIES = 10.0 ** np.arange(-4, 3)  # of ``aligned_rank``'s ridge regression, in mean squares of a direction
 ROWS = 512  # of an items x items matrix held at a time: 80 MB at 20,000 items
 
 
@@ -171,9 +171,8 @@ def mutual_knn(x: Space, y: Space, k: int = 10) -> Float[np.ndarray, " items"]:
 def own_rank(x: Space, y: Space) -> Float[np.ndarray, " items"]:
     """The rank, from 1, at which each row of x finds its own row among all rows of y by cosine; ties share a mean rank.
 
-    Needs one width (``studylib.fusion.project``). Chance: median (items + 1) / 2, mean reciprocal rank
-    (1 + 1/2 + ... + 1/items) / items. Give ``centred`` spaces to leave out what all rows of x have in common, which
-    brings the same few rows of y to the top for each. In ``bootstrap_interval(1 / ranks)`` the other items stay fixed.
+    Needs one width, and axes that mean the same. Chance: median (items + 1) / 2, mean reciprocal rank
+    (1 + 1/2 + ... + 1/items) / items. In ``bootstrap_interval(1 / ranks)`` the other items stay fixed.
 
     >>> own_rank(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.1], [1.0, 0.0]])).tolist()
     [2.0, 2.0]
@@ -204,6 +203,46 @@ def anchors_and_others(items: int, seed: int = 0) -> tuple[Int[np.ndarray, " anc
     """The items that ``relational_rank`` is told, and those that it ranks, in its order."""
     order = np.random.default_rng(seed).permutation(items)
     return tuple(np.split(order, [min(ANCHORS, items // 2)]))
+
+
+def aligned_rank(
+    x: Space, y: Space, products: Int[np.ndarray, " items"] | None = None, seed: int = 0
+) -> Float[np.ndarray, " items"]:
+    """``own_rank`` of y's rows among those of x, after the linear map to x that other items teach.
+
+    Half of the products are told to be the same in both spaces: a ridge regression from y to x is fitted on them, and
+    the rows of the other half, mapped, look for their own among x's rows of that half; then the halves change places.
+    Its penalty is that of ``PENALTIES`` by which a quarter of the told half is found best when the rest of it is
+    fitted. Both spaces less the mean of the told rows. Chance is as for ``own_rank``, of half the items.
+
+    Args:
+        products: of which product each item is a variant (default: each of its own); variants stay together, so that
+            none is looked for that the map was taught.
+    """
+    x, y = _paired(x, y)
+    if len(x) < 16:
+        raise StudyError(f"{len(x)} items are too few to fit a map on half of them; give 16 or more")
+    kinds, product = np.unique(np.arange(len(x)) if products is None else products, return_inverse=True)
+    part = np.random.default_rng(seed).permutation(len(kinds))[product] * 8 // len(kinds)  # 0 to 7
+    found = np.empty(len(x))
+    for half in (part < 4, part >= 4):
+        inner = half & (part % 4 > 0)
+        tried = [(1 / _mapped_rank(x, y, inner, half & ~inner, penalty)).mean() for penalty in PENALTIES]
+        found[~half] = _mapped_rank(x, y, half, ~half, PENALTIES[int(np.argmax(tried))])
+    return found
+
+
+def _mapped_rank(
+    x: Space, y: Space, told: Bool[np.ndarray, " items"], asked: Bool[np.ndarray, " items"], penalty: float
+) -> Float[np.ndarray, " asked"]:
+    (x, from_x), (y, from_y) = ((space - space[told].mean(0), space[told]) for space in (x, y))
+    from_x, from_y = from_x - from_x.mean(0), from_y - from_y.mean(0)
+    scale = penalty * np.square(from_y).sum() / min(from_y.shape)
+    if from_y.shape[1] <= len(from_y):
+        weights = np.linalg.solve(from_y.T @ from_y + scale * np.eye(from_y.shape[1]), from_y.T @ from_x)
+    else:  # the same from items x items products
+        weights = from_y.T @ np.linalg.solve(from_y @ from_y.T + scale * np.eye(len(from_y)), from_x)
+    return own_rank(y[asked] @ weights, x[asked])
 
 
 def _paired(x: Space, y: Space, same_width: bool = False) -> tuple[Space, Space]:

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from studylib.analysis.geometry import (
     Space,
+    aligned_rank,
     anchors_and_others,
     centred,
     cka_values,
@@ -16,7 +17,6 @@ from studylib.analysis.geometry import (
     mean_cosine,
     modality_gap,
     mutual_knn,
-    own_rank,
     participation_ratio,
     relational_rank,
     unit,
@@ -27,7 +27,6 @@ from studylib.fusion import project
 
 PROJECTIONS = 20  # to one width, each from a seed of its own
 DEALT = 20  # permutations of the rows, whose largest value is what chance gives
-RANKED = 2000  # items at most, where each projection ranks all of them
 WIDEST = 512  # to which spaces that are both wider are projected: at 1,280 a projection costs 2.7 times as much
 
 
@@ -54,12 +53,12 @@ def measures(
         products, where the measure is a mean of values of items); ``shuffled`` (the second's rows permuted; for the
         gap, which of its two rows an item gives to which space is tossed); ``gaussian`` (random numbers for the second
         space).
-        Measures that need common axes are means over ``PROJECTIONS`` projections, with the middle 95 % of these,
+        The gap, which needs common axes, is a mean over ``PROJECTIONS`` projections, with the middle 95 % of these,
         ``projected low`` and ``projected high``; and that of the second space turned at random, ``turned low`` and
         ``turned high``, which is what unrelated axes give. Inside it a value says nothing of the pair.
 
-    Rows are at unit length. Own ranks are among ``RANKED`` items, or all if they are fewer. Cosines across spaces are
-    taken at ``width`` (default: that of the pair's narrower space, ``WIDEST`` at most), all else at the spaces' own.
+    Rows are at unit length. The gap is taken at ``width`` (default: that of the pair's narrower space, ``WIDEST`` at
+    most), all else at the spaces' own.
     """
     _check_spaces(spaces, width)
     rng = np.random.default_rng(seed)
@@ -71,18 +70,28 @@ def measures(
         middle = {f"{measure}, centred": value for measure, value in _of_one(centred(rows)).items()}
         singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
     for first, second in combinations(spaces, 2):
-        order, (x, y) = rng.permutation(len(spaces[first])), ((spaces[one], given[one]) for one in (first, second))
+        order = rng.permutation(len(spaces[first]))
+        x, y = ((np.asarray(spaces[one]), np.asarray(given[one])) for one in (first, second))
         common = width or min(np.shape(x[0])[1], np.shape(y[0])[1], WIDEST)
-        found, spread = _of_pair(x, y, common, k, seed)
-        others = {"shuffled": tuple(np.asarray(rows)[order] for rows in y), "gaussian": (noise[second], noise[second])}
-        control = {said: _of_pair(x, other, common, k, seed, 1)[0] for said, other in others.items()}
-        control["shuffled"] |= _tossed(project(x[1], common, seed), project(y[1], common, seed), rng)
-        for measure, value in found.items():
-            row = {"first": first, "second": second, "measure": measure, "value": float(np.mean(value))}
-            row["low"], row["high"] = _interval(measure, value, products, seed) if np.ndim(value) else (np.nan, np.nan)
-            pairs.append(
-                row | {said: float(np.mean(of[measure])) for said, of in control.items()} | spread.get(measure, {})
-            )
+        others = {"shuffled": (y[0][order], y[1][order]), "gaussian": (noise[second], noise[second])}
+        found = _of_two(x[0], y[0], products, k, seed)
+        chance = {said: _of_two(x[0], other[0], products, k, seed) for said, other in others.items()}
+        for measure, values in found.items():
+            low, high = _interval(measure, values, products, seed)
+            row = {
+                "first": first,
+                "second": second,
+                "measure": measure,
+                "value": values.mean(),
+                "low": low,
+                "high": high,
+            }
+            pairs.append(row | {said: of[measure].mean() for said, of in chance.items()})
+        gap, tossed = _gap(x[1], y[1], common, seed), _tossed(*(project(of[1], common, seed) for of in (x, y)), rng)
+        noisy = _gap(x[1], noise[second], common, seed)
+        for measure, facts in gap.items():
+            row = {"first": first, "second": second, "measure": measure} | facts
+            pairs.append(row | {"shuffled": tossed[measure], "gaussian": noisy[measure]["value"]})
     return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
 
 
@@ -94,14 +103,7 @@ def _interval(
         return bootstrap_interval(values, seed)
     if measure.startswith("relational"):
         products = products[anchors_and_others(len(products), seed=seed)[1]]
-    elif measure.startswith("own"):
-        products = products[_some_items(len(products), seed)]
     return bootstrap_interval(per_group(values, products), seed)
-
-
-def _some_items(items: int, seed: int) -> Int[np.ndarray, " some"]:
-    """The items whose own ranks are taken."""
-    return np.sort(np.random.default_rng(seed).permutation(items)[:RANKED])
 
 
 def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
@@ -149,8 +151,9 @@ def closer(
     compare, and no interval.
     """
     x, one, other = (centred(unit(spaces[name], name)) for name in (to, first, second))
-    here, there, rng = _of_two(x, one, k, seed), _of_two(x, other, k, seed), np.random.default_rng(seed)
-    dealt = [[_of_two(x[rng.permutation(len(x))], y, k, seed) for _ in range(draws)] for y in (one, other)]
+    here, there = (_of_two(x, y, products, k, seed) for y in (one, other))
+    rng = np.random.default_rng(seed)
+    dealt = [[_of_two(x[rng.permutation(len(x))], y, products, k, seed) for _ in range(draws)] for y in (one, other)]
     rows = []
     for measure in here:
         values = here[measure].mean(), there[measure].mean()
@@ -192,62 +195,43 @@ def _of_one(x: Space) -> dict[str, float]:
     return {"mean cosine": mean_cosine(x), "participation ratio": participation_ratio(x), "dispersion": dispersion(x)}
 
 
-def _of_pair(
-    x: tuple[Space, Space], y: tuple[Space, Space], width: int, k: int, seed: int, projections: int = PROJECTIONS
-) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
-    """All measures of a pair, each space as it is used and as it was given, and the bands of those over projections."""
-    found, bands = _of_axes(x[1], y[1], width, seed, projections)
-    return _of_two(x[0], y[0], k, seed) | found, bands
-
-
-def _of_two(x: Space, y: Space, k: int, seed: int) -> dict[str, np.ndarray]:
-    """The measures of a pair that need no common axes, one value an item."""
+def _of_two(
+    x: Space, y: Space, products: Int[np.ndarray, " items"] | None, k: int, seed: int
+) -> dict[str, Float[np.ndarray, " some"]]:
+    """The measures of a pair that need no common axes, one value an item; for the rank a map from y to x is learnt."""
     return {
         "linear CKA": cka_values(unit(x), unit(y)),
         f"mutual kNN, k = {k}": mutual_knn(x, y, k),
         "relational reciprocal rank": 1 / relational_rank(x, y, seed=seed),
+        "aligned reciprocal rank": 1 / aligned_rank(x, y, products, seed),
     }
 
 
-def _of_axes(
-    x: Space, y: Space, width: int, seed: int, projections: int = PROJECTIONS
-) -> tuple[dict[str, float | np.ndarray], dict[str, dict[str, float]]]:
-    """The measures that need common axes, means over projections (an array: one value an item), and their bands."""
-    x, y = unit(x), unit(y)
-    items = _some_items(len(x), seed)
+def _gap(x: Space, y: Space, width: int, seed: int) -> dict[str, dict[str, float]]:
+    """The gap before and after centring: its mean over projections, and the bands of these and of turned axes."""
     draws: dict[str, list[dict]] = {"projected": [], "turned": []}
-    for draw in range(seed, seed + projections):
-        near, far = project(x[items], width, draw), project(y[items], width, draw)
-        draws["projected"].append(_across(near, far))
-        if projections > 1:
-            turn = np.linalg.qr(np.random.default_rng([draw, 1]).standard_normal((width, width)))[0]
-            draws["turned"].append(_across(near, far @ turn))
-    drawn = draws["projected"]
-    found = {measure: np.mean([one[measure] for one in drawn], axis=0) for measure in drawn[0]}
-    bands: dict[str, dict[str, float]] = {measure: {} for measure in found}
-    for said, ones in draws.items():
-        for measure in found if ones else ():
-            low, high = np.quantile([np.mean(one[measure]) for one in ones], [0.025, 0.975])
-            bands[measure] |= {f"{said} low": float(low), f"{said} high": float(high)}
-    return found, bands
+    for draw in range(seed, seed + PROJECTIONS):
+        near, far = project(x, width, draw), project(y, width, draw)
+        turn = np.linalg.qr(np.random.default_rng([draw, 1]).standard_normal((width, width)))[0]
+        for said, other in (("projected", far), ("turned", far @ turn)):
+            draws[said].append(_gaps(near, other))
+    found = {}
+    for measure in draws["projected"][0]:
+        found[measure] = {"value": float(np.mean([one[measure] for one in draws["projected"]]))}
+        for said, ones in draws.items():
+            low, high = np.quantile([one[measure] for one in ones], [0.025, 0.975])
+            found[measure] |= {f"{said} low": float(low), f"{said} high": float(high)}
+    return found
 
 
-def _across(near: Space, far: Space) -> dict[str, float | np.ndarray]:
-    ranks, centred_ranks = own_rank(near, far), own_rank(centred(near), centred(far))
-    return {
-        "modality gap": modality_gap(near, far),
-        "modality gap, centred": modality_gap(centred(near), centred(far)),
-        "own rank, median": float(np.median(ranks)),
-        "own rank, median, centred": float(np.median(centred_ranks)),
-        "own reciprocal rank": 1 / ranks,
-        "own reciprocal rank, centred": 1 / centred_ranks,
-    }
+def _gaps(near: Space, far: Space) -> dict[str, float]:
+    both = {"modality gap": (near, far), "modality gap, centred": (centred(near), centred(far))}
+    return {measure: modality_gap(*of) for measure, of in both.items()}
 
 
 def _tossed(near: Space, far: Space, rng: np.random.Generator) -> dict[str, float]:
     heads = rng.random((len(near), 1)) < 0.5
-    tossed = np.where(heads, near, far), np.where(heads, far, near)
-    return {"modality gap": modality_gap(*tossed), "modality gap, centred": modality_gap(*map(centred, tossed))}
+    return _gaps(np.where(heads, near, far), np.where(heads, far, near))
 
 
 def common_width(spaces: dict[str, Space]) -> dict[str, Space]:
