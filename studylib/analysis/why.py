@@ -14,13 +14,16 @@ distribution of the control's mean and spread, which also goes below what so man
 product (of one title and description: a shirt in five colours) have nearly one text, so they are drawn, and dealt out,
 together.
 
+Whatever is worse than text may lose less where text does: so the same relation is asked of rows that read nothing
+(``beside_controls``), whose gain holds the same text.
+
 What sets the two apart besides the takeaway's reasons is that a text encoder reads so many tokens and no more, and a
 page carries all: ``share cut off`` is what it misses. It goes with length, and no property here is held fixed for
 another.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,10 +40,12 @@ from studylib.data.registry import is_planted
 from studylib.errors import StudyError
 from studylib.methods import method
 from studylib.metrics import Ranks
+from studylib.tables import method_of
 
 RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
 CUTOFF = 20
 RESAMPLES = 1000
+DEALT = 10_000  # draws of the control: a p of 0.001 is then known to a tenth of itself
 POOLED = "pooled"
 Users = Float[np.ndarray, " users"]
 Seeds = Float[np.ndarray, "seeds users"]
@@ -157,7 +162,7 @@ def score(data: Dataset, records: Sequence[dict]) -> Seeds:
     return np.stack(found)
 
 
-def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES, dealt: int = DEALT) -> pd.DataFrame:
     """One row a data set (and ``pooled`` where there are several), property, and whose it is: target's or history's.
 
     Pooled are real data sets alone: what is made up would only say what was put in.
@@ -169,17 +174,21 @@ def relations(cases: Sequence[Case], seed: int = 0, resamples: int = RESAMPLES) 
     OCR-text gains. What is the same for all users (where no text is cut off, say) is related to nothing: it has no row.
     """
     _some(cases)
-    groups = {one.data.name: [one] for one in cases} | ({POOLED: pool} if len(pool := pooled(cases)) > 1 else {})
     tables = []
-    for name, group in groups.items():
-        table = _relations(group, np.random.default_rng([seed, len(tables)]), resamples)
+    for name, group in _groups(cases).items():
+        table = _relations(group, np.random.default_rng([seed, len(tables)]), resamples, dealt)
         table.insert(0, "data", name)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 
 
-def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) -> pd.DataFrame:
+def _groups(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """Each data set by itself, and the real ones together."""
+    return {one.data.name: [one] for one in cases} | ({POOLED: pool} if len(pool := pooled(cases)) > 1 else {})
+
+
+def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int, deals: int) -> pd.DataFrame:
     x, gains = [places(one.related()) for one in group], [places(one.gain[None]) for one in group]
     sharing = [one.sharing() for one in group]
     over_users, over_targets, control = [], [], []
@@ -188,6 +197,7 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
         over_users.append(correlations(_taken(x, users), _taken(gains, users)))
         users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
         over_targets.append(correlations(_taken(x, users), _taken(gains, users)))
+    for _ in range(deals):
         dealt = [places(one.related(one.dealt(rng))) for one in group]
         control.append(correlations(dealt, gains))
     table, rho = pd.DataFrame(RELATED, columns=["of", "property"]), correlations(x, gains)
@@ -200,6 +210,73 @@ def _relations(group: Sequence[Case], rng: np.random.Generator, resamples: int) 
     table, control = table[varies].copy(), np.array(control)[:, varies]
     table["p"] = 2 * stats.norm.sf(np.abs(table["rho"] - control.mean(0)) / control.std(0))
     return table
+
+
+def without_reading(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """The same data sets with a control of their table 2 in OCR-text's place, for each that all of them have."""
+    behind = [results.records_behind("table_2", one.data.name) for one in cases]
+    controls = [{name for name, group in groups.items() if method_of(group[0]).kind == "control"} for groups in behind]
+    shared = [name for name in (behind[0] if cases else ()) if all(name in some for some in controls)]
+    return {
+        name: [replace(one, ocr=score(one.data, groups[name])) for one, groups in zip(cases, behind, strict=True)]
+        for name in shared
+    }
+
+
+def beside_controls(
+    cases: Sequence[Case], controls: dict[str, Sequence[Case]], seed: int = 0, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """Is OCR-text's relation more than that of what does not read? One row a data set, property, and control.
+
+    Args:
+        controls: of ``without_reading``.
+
+    Columns: ``data``, ``of``, ``property``, ``control``, ``seeds`` of it (the fewest); ``rho`` of OCR-text, ``control
+    rho``, and their ``difference`` with its 95 % bootstrap interval over targets, ``low`` and ``high``, not corrected.
+    """
+    tables = []
+    for number, (data, group) in enumerate(_groups(cases).items()):
+        rng = np.random.default_rng([seed, number, 1])
+        x, sharing = [places(one.related()) for one in group], [one.sharing() for one in group]
+        names = {one.data.name for one in group}
+        sides = {"": group} | {name: [one for one in of if one.data.name in names] for name, of in controls.items()}
+        gains = {name: [places(one.gain[None]) for one in side] for name, side in sides.items()}
+        rho, drawn = {name: correlations(x, side) for name, side in gains.items()}, {name: [] for name in controls}
+        for _ in range(resamples):
+            users = [np.concatenate([one[at] for at in rng.integers(0, len(one), len(one))]) for one in sharing]
+            taken = _taken(x, users)
+            own = correlations(taken, _taken(gains[""], users))
+            for name, draws in drawn.items():
+                draws.append(own - correlations(taken, _taken(gains[name], users)))
+        varies = np.any([rows.any(1) for rows in x], axis=0)
+        for name, draws in drawn.items():
+            table = pd.DataFrame(RELATED, columns=["of", "property"]).assign(data=data, control=name)
+            table["seeds"] = min(len(one.ocr) for one in sides[name])
+            table["rho"], table["control rho"] = rho[""], rho[name]
+            table["difference"] = rho[""] - rho[name]
+            table[["low", "high"]] = _middle(draws)
+            tables.append(table[varies])
+    first = ["data", "of", "property", "control"]
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
+    return table[[*first, *table.columns.difference(first, sort=False)]]
+
+
+def more_than_controls(table: pd.DataFrame, of: str, kind: str) -> list[str]:
+    """What ``beside_controls`` says of one property, a sentence a data set.
+
+    >>> row = {"data": "shop", "of": "history", "property": "words", "control": "pixels", "rho": 0.05}
+    >>> row |= {"control rho": 0.01, "difference": 0.04, "low": 0.01, "high": 0.07}
+    >>> print(*more_than_controls(pd.DataFrame([row]), "history", "words"))
+    shop: rho 0.050; of pixels 0.010, less by 0.040 [0.010, 0.070]
+    """
+    chosen, lines = table[(table["of"] == of) & (table["property"] == kind)], []
+    for data, rows in chosen.groupby("data", sort=False):
+        parts = [f"{data}: rho {rows['rho'].iloc[0]:.3f}"]
+        for _, row in rows.iterrows():
+            interval = f"{row['difference']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            parts.append(f"of {row['control']} {row['control rho']:.3f}, less by {interval}")
+        lines.append("; ".join(parts))
+    return lines
 
 
 def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.ndarray]:
