@@ -62,17 +62,16 @@ def of(trial: Trial, data: Dataset) -> Content:
         ids = late.combine([part.ids for part in parts], trial.fusion, trial.tokenizer.collisions == "dedup")
         return Content(ids, _together([part.provenance for part in parts], trial), _each(parts, trial))
     found = [_embeddings(name, trial, data) for name in trial.modalities]
-    projected = [tokenizers.projected(part.matrix, trial.tokenizer) for part in found]
-    fused, facts = early.fuse(projected, trial.fusion, trial.seed)
+    fused, facts = early.fuse(_projected(found, trial), trial.fusion, trial.seed)
     settings = trial.tokenizer.model_copy(update={"dims": fused.shape[1]})
     ids = tokenizers.fit(fused, settings, trial.seed, collaborative(trial, data, settings))
     return Content(ids, _together([_provenance(part) for part in found], trial), facts)
 
 
-def constant_errors(trial: Trial, data: Dataset) -> list[float]:
-    """What a constant guess leaves of each modality of an early-fused trial: its ``read_back_error`` should be less."""
-    found = [_embeddings(name, trial, data).matrix for name in trial.modalities]
-    return early.constant_errors([tokenizers.projected(matrix, trial.tokenizer) for matrix in found])
+@torch_threads(1)
+def yardsticks(trial: Trial, data: Dataset) -> dict:
+    """What the gate of an early-fused trial is read beside; see studylib/fusion/early.py."""
+    return early.yardsticks(*_projected([_embeddings(name, trial, data) for name in trial.modalities], trial))
 
 
 def _modality(name: str, trial: Trial, data: Dataset, settings: TokenizerSettings) -> Content:
@@ -92,6 +91,10 @@ def _embeddings(name: str, trial: Trial, data: Dataset) -> Embeddings:
     matrix = item_embeddings(source, data)
     facts = {"encoder": "sasrec", "trial": key_of(source, data), "sha256": sha256(matrix.tobytes()).hexdigest()}
     return Embeddings(name, matrix, facts)
+
+
+def _projected(found: Sequence[Embeddings], trial: Trial) -> list[Float[np.ndarray, "items dims"]]:
+    return [tokenizers.projected(part.matrix, trial.tokenizer) for part in found]
 
 
 def collaborative_trial(trial: Trial) -> Trial:

@@ -100,20 +100,23 @@ def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]],
     """One row a gate, means over its seeds (000, Eqs. 4 and 5).
 
     Columns: ``fused`` (what it fuses); ``seeds``; ``image``, ``text``, the mean gate value of each, and ``sd`` of
-    either over seeds; ``constant, image`` and ``constant, text``, what the best constant guess leaves of each;
-    ``error, share``, what is left after both are read back from the fused vector, as a share of what a constant leaves.
+    either over seeds; ``image, errors as shares``, where the loss counts each modality's error as a share of what a
+    constant leaves of it (``constant, image`` and ``constant, text``); ``error, share``, what is left after both are
+    read back from the fused vector, as a share of what a constant leaves; ``mean, share``, the same of the plain mean.
 
     Args:
         trials: of the fused rows, by name.
     """
     rows, trial_of = [], {method(of_seeds[0].features).label: of_seeds[0] for of_seeds in trials.values()}
     for fused, records in gated(groups, trials).items():
-        left = content.constant_errors(trial_of[fused], data)
+        beside = content.yardsticks(trial_of[fused], data)
+        left = dict(zip(("image", "text"), beside["constant"], strict=True))
         values = np.array([record["gate"] for record in records])
-        error = 2 * np.mean([record["read_back_error"] for record in records]) / sum(left)
+        error = 2 * np.mean([record["read_back_error"] for record in records]) / sum(left.values())
         row = {"fused": fused, "seeds": len(records), "image": values[:, 0].mean(), "text": values[:, 1].mean()}
         row["sd"] = values[:, 1].std(ddof=1) if len(records) > 1 else np.nan
-        rows.append(row | {"constant, image": left[0], "constant, text": left[1], "error, share": error})
+        row |= {"image, errors as shares": beside["alike"]} | {f"constant, {half}": left[half] for half in left}
+        rows.append(row | {"error, share": error, "mean, share": beside["mean"] / sum(left.values())})
     return pd.DataFrame(rows)
 
 

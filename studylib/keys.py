@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from studylib import paths
-from studylib.config import Trial
+from studylib.config import GATE, Trial
 from studylib.data import Dataset
 from studylib.encoders import embeddings, registry
 from studylib.encoders.weights import file_digest
@@ -28,8 +28,13 @@ def by_name(settings: dict) -> dict:
 
 
 def content_fingerprint(trial: Trial, data: Dataset) -> str:
-    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoders' weights."""
+    """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoders' weights.
+
+    And over how a gate is trained, if it has one.
+    """
     digest = sha256(data.fingerprint.encode())
+    if trial.fusion == "gate":
+        digest.update(canonical(GATE))
     for features in trial.modalities:
         name = features.removeprefix("shuffled:")
         for file in _files_read(data, name):

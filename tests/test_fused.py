@@ -80,13 +80,15 @@ def test_hits_of_each_half_stand_under_its_own_name(groups):
 
 
 def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
-    monkeypatch.setattr(fused.content, "constant_errors", lambda trial, data: (0.4, 0.8))
+    beside = {"constant": [0.4, 0.8], "mean": 0.6, "alike": 0.45}
+    monkeypatch.setattr(fused.content, "yardsticks", lambda trial, data: beside)
     row = "MiniLM-L6 + image, gate"
     gated = {row: [record("efficientnet-lite0+minilm", [HIT], gate=[0.3, 0.7], read_back_error=0.12)]}
     parameters = notebook.check({"early": ["gate"], "texts": ["minilm"]}, "test")
     table = fused.gates(gated, parameters.fused("early"), None).iloc[0]
     assert table.drop(["fused", "sd"]).to_dict() == pytest.approx(
-        {"seeds": 1, "image": 0.3, "text": 0.7, "constant, image": 0.4, "constant, text": 0.8, "error, share": 0.2}
+        {"seeds": 1, "image": 0.3, "text": 0.7, "image, errors as shares": 0.45}
+        | {"constant, image": 0.4, "constant, text": 0.8, "error, share": 0.2, "mean, share": 0.5}
     )
     again = {f"{row}, RQ-VAE": gated[row], row: [*gated[row], dict(gated[row][0], gate=[0.5, 0.5])]}
     trials = parameters.model_copy(update={"early": ("rq-vae", "gate")}).fused("early")
@@ -156,7 +158,10 @@ def test_004s_rows_and_steps():
     assert parameters.gate_and_mean() == {
         f"{text} + image, gate": f"{text} + image, mean" for text in ("MiniLM-L6", "PP-OCRv6")
     }
-    assert (parameters.as_in_004().early, parameters.as_in_004().late) == (("mean",), ("A", "C"))
+    assert (parameters.as_in_004().early, parameters.as_in_004().late) == (("gate",), ("A", "C"))
+    ready = notebook.check({"early": [], "late": ["A", "A:3", "A:text-first"]}, "test")
+    assert (ready.as_in_004().early, ready.as_in_004().late) == ((), ("A:3",))
+    assert ready.names_of_004() == {"MiniLM-L6 + image, A concatenated, 3 levels each": "MGR-LF"}
     assert list(parameters.steps()) == ["A concatenated", "delimited only", "C delimited and aligned"]
     assert list(parameters.beside_mean()) == [
         f"{text} + image, {how}" for how in ("mean", "gate") for text in ("MiniLM-L6", "PP-OCRv6")

@@ -73,19 +73,37 @@ def test_a_gate_of_one_or_zero_gives_a_modality_alone(value, alone):
     np.testing.assert_allclose(gate(x, y).detach().numpy(), alone, atol=1e-6)
 
 
-def test_a_trained_gate_reads_both_modalities_back_better_than_chance():
-    x = project(RNG.standard_normal((300, 3)) @ RNG.standard_normal((3, 8)), 8)
-    y = project(RNG.standard_normal((300, 3)) @ RNG.standard_normal((3, 8)), 8)
-    facts = early.fuse([x, y], "gate")[1]
-    means = [((part - part.mean(0)) ** 2).sum(1).mean() for part in (x, y)]  # of the best constant guess
-    assert facts["read_back_error"] < 0.5 * np.mean(means)
+def test_a_trained_gate_reads_back_more_than_the_mean_lets_the_best_linear_maps():
+    """So its MLP is trained, and for long enough: left as it is drawn, it leaves as much as the mean."""
+    x = project(RNG.standard_normal((300, 6)) @ RNG.standard_normal((6, 8)), 8)
+    y = project(RNG.standard_normal((300, 6)) @ RNG.standard_normal((6, 8)), 8)
+    beside, facts = early.yardsticks(x, y), early.fuse([x, y], "gate")[1]
+    assert 2 * facts["read_back_error"] < 0.8 * beside["mean"]
+    assert beside["mean"] < 0.7 * sum(beside["constant"])
 
 
-def test_a_constant_leaves_less_of_vectors_that_point_one_way():
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_gate_leans_to_the_modality_that_says_something(told):
+    """The other is the same for every item, so a reader's constant gives it back; the shares are in the given order."""
+    same = np.repeat(Y[:1], len(X), axis=0)
+    facts = early.fuse([X, same] if told == 0 else [same, X], "gate")[1]
+    assert facts["gate"][told] > 0.6
+
+
+def test_what_a_gate_is_read_beside():
     together = project(RNG.standard_normal((300, 8)) + 4, 8)
-    left = early.constant_errors([X, together])
+    beside = early.yardsticks(X, together)
+    left = beside["constant"]
     assert left[0] == pytest.approx(1 - np.linalg.norm(X.mean(0)) ** 2, abs=1e-5)
     assert left[1] < 0.2 < 0.9 < left[0]
+    # Errors alone favour X, which differs more; as shares of what a constant leaves, both count.
+    assert beside["alike"] < early.fuse([X, together], "gate")[1]["gate"][0] - 0.1
+    mean, both = early.fuse([X, together], "mean")[0], np.hstack([X, together])
+    noise = RNG.standard_normal((9, both.shape[1])) * 1e-3
+    read = np.column_stack([mean, np.ones(300)])
+    best = np.linalg.lstsq(read, both, rcond=None)[0]
+    assert beside["mean"] == pytest.approx(np.square(both - read @ best).sum(1).mean())
+    assert beside["mean"] < np.square(both - read @ (best + noise)).sum(1).mean()
 
 
 @pytest.mark.parametrize(
@@ -179,10 +197,10 @@ def test_alignment_learns_to_translate_and_repeats():
     model, losses = aligned()
     assert np.mean(losses[-10:]) < 0.1 * np.mean(losses[:10])
     assert aligned()[1] == losses
-    codes = torch.as_tensor(ids.codes)
-    hidden = model.eval().translate(codes[:, [0, 1]], [0, 1], codes[:, [3, 4]], [3, 4])
-    written = model.loss(hidden, codes[:, [3, 4]], [3, 4]) / len(codes)
-    assert written.item() < 0.1
+    codes, (image, text) = torch.as_tensor(ids.codes), ([0, 1], [3, 4])
+    for read, wanted in ((image, text), (text, image)):
+        hidden = model.eval().translate(codes[:, read], read, codes[:, wanted], wanted)
+        assert (model.loss(hidden, codes[:, wanted], wanted) / len(codes)).item() < 0.1
 
 
 # -- trials ----------------------------------------------------------------------------------------------------------
@@ -193,13 +211,13 @@ def fused(fusion: str, **generator):
     return trial(data="Toy", features=both, fusion=fusion, tokenizer=TOKENIZER, generator=QUICK | generator)
 
 
-@pytest.mark.parametrize("fusion", ["gate", "concatenation", "late", "interleaved"])
+@pytest.mark.parametrize("fusion", ["gate", "mean", "concatenation", "late", "interleaved", "delimited"])
 def test_fused_ids_learn_the_planted_rule(folders, fusion):
     record = run([fused(fusion, epochs=40)])[0]
     assert record["metrics"]["recall@5"] > 0.3  # chance: 5 of 40
     assert set(record["features"]) == {"features:circle", "random"}
     assert ("gate" in record) == (fusion == "gate")
-    assert ("ranks_parts" in record) == (fusion in ("late", "interleaved"))
+    assert ("ranks_parts" in record) == (fusion in ("late", "interleaved", "delimited"))
 
 
 def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):

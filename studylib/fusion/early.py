@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from studylib.config import GATE
 from studylib.errors import StudyError
-
-STEPS, BATCH, LR, HIDDEN = 1000, 256, 1e-3, 128
 
 
 def fuse(
@@ -53,13 +52,20 @@ def fuse(
     return (fused / length).astype(np.float32), facts
 
 
-def constant_errors(modalities: Sequence[Float[np.ndarray, "items dims"]]) -> list[float]:
-    """Of each modality, the mean squared distance of its unit vectors to their own mean: what the best constant leaves.
+def yardsticks(x: Float[np.ndarray, "items dims"], y: Float[np.ndarray, "items dims"]) -> dict:
+    """What a gate between two modalities is read beside; all errors are squared distances, means over items.
 
-    >>> constant_errors([np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])])
-    [0.5, 0.0]
+    Returns:
+        ``constant``: of each modality, what the best constant leaves. ``mean``: what the best linear maps leave of both
+        together, read back from their plain mean, which learns nothing. ``alike``: the mean gate value of ``x`` if the
+        loss counts each modality's error as a share of ``constant`` (seed 0).
     """
-    return [float(np.square(modality - modality.mean(axis=0)).sum(axis=1).mean()) for modality in modalities]
+    constant = [float(np.square(modality - modality.mean(axis=0)).sum(axis=1).mean()) for modality in (x, y)]
+    fused, both = fuse([x, y], "mean")[0], np.concatenate([x, y], axis=1)
+    read = np.concatenate([fused, np.ones((len(x), 1))], axis=1)
+    left = both - read @ np.linalg.lstsq(read, both, rcond=None)[0]
+    alike = _gated(x, y, seed=0, counts=[1 / max(error, 1e-12) for error in constant])[1]["gate"][0]
+    return {"constant": constant, "mean": float(np.square(left).sum(axis=1).mean()), "alike": alike}
 
 
 class Gate(nn.Module):
@@ -67,7 +73,7 @@ class Gate(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width))
+        self.mlp = nn.Sequential(nn.Linear(2 * width, GATE["hidden"]), nn.ReLU(), nn.Linear(GATE["hidden"], width))
         self.read_back = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
     def weights(self, x: Float[Tensor, "row dims"], y: Float[Tensor, "row dims"]) -> Float[Tensor, "row dims"]:
@@ -77,26 +83,31 @@ class Gate(nn.Module):
         a = self.weights(x, y)
         return nn.functional.normalize(a * x + (1 - a) * y, dim=1)
 
-    def loss(self, x: Float[Tensor, "row dims"], y: Float[Tensor, "row dims"]) -> Tensor:
-        """Mean over rows of both modalities' squared distance to what is read back of them."""
+    def loss(
+        self, x: Float[Tensor, "row dims"], y: Float[Tensor, "row dims"], counts: Sequence[float] = (1.0, 1.0)
+    ) -> Tensor:
+        """Mean over rows of both modalities' squared distance to what is read back of them, times what each counts."""
         z = self(x, y)
         return sum(
-            (read(z) - modality).square().sum(1).mean() for read, modality in zip(self.read_back, (x, y), strict=True)
+            count * (read(z) - modality).square().sum(1).mean()
+            for read, modality, count in zip(self.read_back, (x, y), counts, strict=True)
         )
 
 
-def _gated(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
+def _gated(x: np.ndarray, y: np.ndarray, seed: int, counts: Sequence[float] = (1.0, 1.0)) -> tuple[np.ndarray, dict]:
     """Train a gate on all items; returns the fused vectors, and the mean gate value of each modality."""
     x, y = (torch.as_tensor(np.ascontiguousarray(modality), dtype=torch.float32) for modality in (x, y))
     with torch.random.fork_rng(devices=[]):  # the generator's own draws must not depend on the fusion
         torch.manual_seed(seed)
         gate = Gate(x.shape[1])
-        optimiser = torch.optim.Adam(gate.parameters(), lr=LR)
-        for _ in range(STEPS):
-            rows = torch.randint(len(x), (min(BATCH, len(x)),))
+        optimiser = torch.optim.Adam(gate.parameters(), lr=GATE["lr"])
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, GATE["steps"])
+        for _ in range(GATE["steps"]):
+            rows = torch.randint(len(x), (min(GATE["batch"], len(x)),))
             optimiser.zero_grad(set_to_none=True)
-            gate.loss(x[rows], y[rows]).backward()
+            gate.loss(x[rows], y[rows], counts).backward()
             optimiser.step()
+            falling.step()
     with torch.no_grad():
         share, lost = float(gate.weights(x, y).mean()), float(gate.loss(x, y))
         fused = gate(x, y).numpy()
