@@ -20,12 +20,20 @@ def on(row: str, page: str) -> str:
     return f"{row}, {page}"
 
 
+def references(rows: dict[str, dict], against: dict[str, str]) -> dict[str, str]:
+    """What each row is called on each page that it has, and on the one that ``against`` names for that page."""
+    return {
+        on(row, page): on(row, other) for row, pages in rows.items() for page, other in against.items() if page in pages
+    }
+
+
 def by_page(groups: Groups, rows: Sequence[str], against: dict[str, str]) -> Pairs:
-    """Pairs for ``tables.changes``: each row on each page, and on the one that ``against`` names for it."""
+    """Pairs for ``tables.changes``: each row on each page that it has, and on the one that ``against`` names for it."""
     return {
         f"{row}: {page} against {other}": (groups[on(row, page)], groups[on(row, other)])
         for row in rows
         for page, other in against.items()
+        if {on(row, page), on(row, other)} <= groups.keys()
     }
 
 

@@ -103,18 +103,21 @@ class Parameters(Fields):
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
     def as_in_004(self) -> "Parameters":
-        """One way of early fusion, and of late the first and the last: of gate, A, C these are 004's rows."""
-        late = dict.fromkeys((*self.late[:1], *self.late[-1:]))
-        return self.model_copy(update={"early": self.early[:1], "late": tuple(late)})
+        """Of the rows of fusion those that 004 has: the gate, A and C; of published IDs in as many levels."""
+        names = [self._of_004("late", known) for known in ("A", "C")]
+        early = [name for name in self.early if name == "gate"]
+        return self.model_copy(update={"early": tuple(early), "late": tuple(filter(None, names))})
+
+    def _of_004(self, table: str, name: str) -> str | None:
+        """The row of ``table`` that is 004's, if it is asked for: of three levels each, where there is one."""
+        return next((row for row in (f"{name}:3", name) if row in getattr(self, table)), None)
 
     def names_of_004(self) -> dict[str, str]:
         """By row of the first text, what 004 calls it."""
         text, found = method(self.texts[0]).label, {}
-        rows = {"gate": "MGR-EF"}, {"A": "MGR-LF", "C": "MGR-LF++"}
-        for table, known in zip(("early", "late"), rows, strict=True):
-            for name, choice in choices(table, getattr(self, table)).items():
-                if name in known:
-                    found[fused_label(text, choice.label)] = known[name]
+        for table, name, known in (("early", "gate", "EF"), ("late", "A", "LF"), ("late", "C", "LF++")):
+            if row := self._of_004(table, name):
+                found[fused_label(text, choices(table, (row,))[row].label)] = f"MGR-{known}"
         return found
 
     def gate_and_mean(self) -> dict[str, str]:
@@ -270,6 +273,8 @@ class Parameters(Fields):
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
         """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``fusions`` say.
 
+        Fused rows have the pages of ``fused_pages``, if it names some.
+
         Raises:
             StudyError: one of them reads no pages, so that every page would give it the same.
         """
@@ -277,10 +282,12 @@ class Parameters(Fields):
         for choice in choices("fusions", self.fusions).values():
             label = fused_label(method(self.resized[0]).label, choice.label)
             rows[label] = (self._together(self.resized[0], choice), choice)
-        return {
-            label: {page.label: self._on(page, features, choice) for page in choices("pages", self.pages).values()}
-            for label, (features, choice) in rows.items()
-        }
+        found = {}
+        for label, (features, choice) in rows.items():
+            pages = self.fused_pages or self.pages if choice.fusion != "none" else self.pages
+            drawn_on = choices("pages", pages).values()
+            found[label] = {page.label: self._on(page, features, choice) for page in drawn_on}
+        return found
 
     def on_varied(self) -> dict[str, list[Trial]]:
         """The rows of the ``varied`` readers, each item's page in a layout of its own.

@@ -13,7 +13,7 @@ from studylib.methods import METHODS
 from studylib.settings import Settings
 
 # The table (studylib/ablations.py) of rows that are not called like it.
-TABLE_OF = {"fused_shapes": "shapes", "rivals": "tokenizers", "freely": "late"}
+TABLE_OF = {"fused_shapes": "shapes", "fused_pages": "pages", "rivals": "tokenizers", "freely": "late"}
 
 
 class Fields(Settings):
@@ -50,6 +50,7 @@ class Fields(Settings):
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
     fusions: tuple[str, ...] = ("gate",)
+    fused_pages: tuple[str, ...] = ()
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
     varied: tuple[str, ...] = ()
     encoder: str = "ppocr-v6"
@@ -113,6 +114,13 @@ class Fields(Settings):
     @classmethod
     def _choices(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         choices(TABLE_OF.get(info.field_name, info.field_name), value)
+        return value
+
+    @field_validator("fused_pages")
+    @classmethod
+    def _some_pages(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if other := set(value) - set(info.data.get("pages", value)):
+            raise ValueError(f"{', '.join(sorted(other))}: none of pages, on which the reader is alone; add it there")
         return value
 
     @model_validator(mode="after")

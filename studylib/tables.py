@@ -170,8 +170,7 @@ def by_rule(groups: dict[str, Sequence[dict]], rule: str) -> pd.DataFrame:
         row = {"method": name, "every item": every.mean(), rule: other.mean()}
         row |= {"relative": found.difference / every.mean()}
         rows.append(row | {column: getattr(found, column) for column in ("difference", "low", "high", "p")})
-    table = pd.DataFrame(rows)
-    return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
+    return _corrected(pd.DataFrame(rows))
 
 
 def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], rule: str = "every item") -> pd.DataFrame:
@@ -182,8 +181,7 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], rule: str
         found = compare(*values)
         rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "by_seeds", "p"])
-    table["p holm"] = holm(table["p"].tolist())
-    return table
+    return _corrected(table)
 
 
 def with_and_without_seen(
@@ -197,7 +195,17 @@ def with_and_without_seen(
     rules = ("every item", "seen left out")
     table = pd.concat([compared(pairs, rule=rule).assign(items=rule) for rule in rules], ignore_index=True)
     table.insert(1, "items", table.pop("items"))
-    return table.assign(**{"p holm": holm(table["p"].tolist())})
+    return _corrected(table)
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """With ``p holm`` over all rows; where they are of several metrics, over those of ``METRIC``, and the others."""
+    if "p" not in table:
+        return table
+    decides = table["metric"] == METRIC if "metric" in table else np.ones(len(table), dtype=bool)
+    for family in (decides, ~decides):
+        table.loc[family, "p holm"] = holm(table.loc[family, "p"].tolist())
+    return table
 
 
 def epochs_run(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
@@ -235,9 +243,9 @@ def changes(
 ) -> pd.DataFrame:  # fmt: skip
     """One row a pair and metric: relative change from the second to the first, with interval, in % (000, Table 3).
 
-    ``by_seeds`` as in ``comparison``, here of the change as a share.
-    ``p holm`` is corrected over all rows: a table of changes is read for its largest. An interval ends at -100 %, where
-    nothing is left.
+    ``by_seeds`` as in ``comparison``, here of the change as a share. ``p holm`` is corrected over the pairs for
+    ``METRIC``, by which the study decides, and for all other metrics together: such rows are read for their largest. An
+    interval ends at -100 %, where nothing is left.
 
     Args:
         paper: by pair, the paper's change of each metric in %, with every item allowed: column ``paper %``.
@@ -251,8 +259,7 @@ def changes(
             row |= {f"{name} %": max(100 * getattr(change, name), -100) for name in ("difference", "low", "high")}
             row |= {"by_seeds": change.by_seeds, "p": change.p}
             rows.append(row | {"metric": metric, "paper %": beside.get(pair, {}).get(metric, np.nan)})
-    table = pd.DataFrame(rows)
-    return table.assign(**{"p holm": holm(table["p"].tolist())}) if rows else table
+    return _corrected(pd.DataFrame(rows))
 
 
 def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:

@@ -20,8 +20,13 @@ GOAL = "item-kNN, plain: the goal"
 PREPOSITION = {"better": "than", "worse": "than", "equal": "to", "not told apart": "from"}
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed: mean ± sd, four decimals, the interval in brackets."""
+def readable(table: pd.DataFrame, tested: bool = True) -> pd.DataFrame:
+    """The table as it is printed: mean ± sd, four decimals, the interval in brackets.
+
+    Args:
+        tested: with differences to the reference; without where contrasts below hold the same pairs against each other,
+            which are corrected over other pairs.
+    """
 
     def against(row):
         if row["difference"] != row["difference"]:
@@ -37,8 +42,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     columns[f"{printed(METRIC)}, seen left out"] = table[f"{METRIC} unseen"].map("{:.4f}".format)
     if "paper" in table:
         columns["paper"] = table["paper"].map(lambda value: f"{value:.4f}" if value == value else "–")
-    columns[f"Δ {printed(METRIC)} [95 %]"] = [against(row) for _, row in table.iterrows()]
-    columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
+    if tested:
+        columns[f"Δ {printed(METRIC)} [95 %]"] = [against(row) for _, row in table.iterrows()]
+        columns["p (Holm)"] = table["p holm"].map(lambda value: f"{value:.4f}" if value == value else "–")
     columns["CPU s"] = table["cpu seconds"].map(lambda value: f"{value:.0f}" if value == value else "–")
     return pd.DataFrame(columns)
 
@@ -95,14 +101,13 @@ def names_with_seeds(table: pd.DataFrame) -> pd.Series:
 
 
 def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = None) -> list[str]:
-    """What a table of comparisons shows, in sentences that its numbers alone decide.
+    """What a table of comparisons shows, in sentences that its numbers alone decide: row by row against its reference.
 
     Args:
-        groups: what the table was made from, for sentences on the best row, the strongest baseline, and controls.
+        groups: what the table was made from, for what ``best_row`` says.
     """
-    named = names_with_seeds(table)
-    lines = [FEWER_SEEDS] if (named != table["method"]).any() else []
-    name_of = dict(zip(table["method"], named, strict=True))
+    name_of = _name_of(table)
+    lines = [FEWER_SEEDS] if any(name != said for name, said in name_of.items()) else []
     for _, row in table[(table["kind"] != "baseline") & table["difference"].notna()].iterrows():
         said = verdict(row)
         lines.append(
@@ -111,21 +116,27 @@ def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = Non
             f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['difference'] / row['base']:+.1%}, p {row['p holm']:.4f}"
             f"{over_users_alone(row['by_seeds'])}."
         )
+    return lines if groups is None else lines + best_row(table, groups)
+
+
+def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str]:
+    """A table's best row by validation beside the strongest baseline, and every control above it; sentences."""
     content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
-    if groups is None or content.empty or baselines.empty:
-        return lines
+    if content.empty or baselines.empty:
+        return []
     if len({validation_users(groups[name]) for name in content["method"]}) > 1:
-        return [*lines, "Rows were validated on different users, so none is chosen here as the best by validation."]
+        return ["Rows were validated on different users, so none is chosen here as the best by validation."]
+    name_of = _name_of(table)
     # The best is chosen on validation, so that its test is no test of its luck; the strongest baseline gets its luck.
     best = max(content["method"], key=lambda name: validation(groups[name]))
     strongest = baselines.loc[baselines[METRIC].idxmax(), "method"]
     mean = table.set_index("method")[METRIC]
     found = compare(*paired(groups[best], groups[strongest], METRIC))
-    lines.append(
+    lines = [
         f"The best row with content by validation, {name_of[best]} ({mean[best]:.4f}), is {_said(found)} {strongest} "
         f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
-    )
+    ]
     for name in table.loc[(table["kind"] == "control") & (table[METRIC] > mean[best]), "method"]:
         found = compare(*paired(groups[name], groups[best], METRIC))
         lines.append(
@@ -133,6 +144,10 @@ def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = Non
             f"p {found.p:.4f}, uncorrected."
         )
     return lines
+
+
+def _name_of(table: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(table["method"], names_with_seeds(table), strict=True))
 
 
 def _said(found: Comparison) -> str:

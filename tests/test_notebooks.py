@@ -159,6 +159,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"fewer_seeds": {"writing:minilmm": 1}}, "fewer_seeds: no row is called 'writing:minilmm'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
         ({"fusions": ["opq"]}, "'opq' is none of gate"),
+        ({"pages": ["1024"], "fused_pages": ["256"]}, "256: none of pages"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
         ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
     ],
@@ -351,6 +352,9 @@ def test_pages_are_for_what_reads_pages():
     rows = notebook.check({"resized": ["shuffled:pixels"], "fusions": ["gate", "B"]}, "x").drawn()
     fused = [row.removeprefix(next(iter(rows))) for row in rows]
     assert fused == ["", " + image, gate", " + image, B interleaved"]
+    given = {"resized": ["pixels"], "pages": ["1024", "256", "256:varied"], "fused_pages": ["1024", "256:varied"]}
+    alone, fused = notebook.check(given, "x").drawn().values()
+    assert ([*alone], [*fused]) == (["1024 px", "256 px", "256 px, varied"], ["1024 px", "256 px, varied"])
     varied = notebook.check({"varied": ["pixels"], "resized": ["pixels"], "pages": ["1024:varied"]}, "x")
     assert [*varied.on_varied().values()] == [varied.drawn()["raw pixels 64x64"]["1024 px, varied"]]
     for name in ("minilm", "random", "index:x", "features:x"):

@@ -183,6 +183,18 @@ def test_changes_by_both_rules_have_the_papers_beside_every_item_alone():
     assert printed["Recall@10"][1] == "+7.0"
 
 
+def test_the_deciding_metric_is_corrected_over_its_own_pairs():
+    """Two pairs by three metrics: that of the study counts two tests, the other two together four."""
+    ranks = np.random.default_rng(0).integers(0, 12, (3, 300)).tolist()
+    one, two, three = ([record("minilm", 0, row)] for row in ranks)
+    table = tables.changes({"a": (one, two), "b": (one, three)}, ("recall@5", "recall@10", "ndcg@10"))
+    for family, count in ((table["metric"] == "recall@10", 2), (table["metric"] != "recall@10", 4)):
+        least = table[family].nsmallest(1, "p").iloc[0]
+        assert len(table[family]) == count
+        assert least["p holm"] == pytest.approx(min(1, count * least["p"]))
+    assert tables.changes({}).empty
+
+
 def test_contrasts_are_the_first_less_the_second():
     """Of eight users: the seeds of one side hit 6 and 4, those of the other 1 and 3; and one seed against itself."""
 
