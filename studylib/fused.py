@@ -9,22 +9,35 @@ import pandas as pd
 from studylib import content
 from studylib.ablations import fused_label
 from studylib.analysis.hits import beyond_seeds, hitting_rows, identical_hits, shared_hits
+from studylib.analysis.significance import compare
 from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import WHOLE, Ranks
-from studylib.tables import METRIC, validation
+from studylib.tables import METRIC, per_user, validation
 
 
-def by_strategy(
-    groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means and standard deviations over seeds of fused rows, strategies x texts."""
-    cells = {text: [groups[fused_label(text, strategy)] for strategy in strategies] for text in texts}
-    values = {text: [[r["metrics"][METRIC] for r in group] for group in column] for text, column in cells.items()}
-    means = {text: [np.mean(seeds) for seeds in column] for text, column in values.items()}
-    spreads = {text: [pd.Series(seeds).std() for seeds in column] for text, column in values.items()}
-    return pd.DataFrame(means, index=list(strategies)), pd.DataFrame(spreads, index=list(strategies))
+def by_strategy(groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str]) -> pd.DataFrame:
+    """One row a fused row, for 000's Figures 4 and 5.
+
+    Columns: ``strategy``, ``text``; ``value``, the mean over seeds, with its 95 % interval over users and, of two seeds
+    at least, seeds, ``low`` and ``high`` (``significance.compare``); ``seeds``, the value of each.
+    """
+    rows = []
+    for strategy in strategies:
+        for text in texts:
+            users = per_user(groups[fused_label(text, strategy)], METRIC)
+            found = compare(users, np.zeros_like(users))
+            row = {"strategy": strategy, "text": text, "value": found.difference, "low": found.low, "high": found.high}
+            rows.append(row | {"seeds": users.mean(1)})
+    return pd.DataFrame(rows)
+
+
+def levels(groups: dict[str, Sequence[dict]], alone: Iterable[str]) -> dict[str, float]:
+    """What fused rows are seen beside: the mean of each modality alone, and of item-kNN, which reads no content."""
+    found = {f"{name} alone": per_user(groups[name], METRIC).mean() for name in alone}
+    knn = method("none", "item-knn").label
+    return found | ({knn: per_user(groups[knn], METRIC).mean()} if knn in groups else {})
 
 
 def fusion_pairs(
@@ -120,21 +133,18 @@ def gates(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]],
     return pd.DataFrame(rows)
 
 
-def hits_beside_halves(
-    groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]], image: str
-) -> pd.DataFrame:
-    """One row a late-fused row: of the users that it or one of its halves hits, the share that both hit.
+def hits_beside_halves(groups: dict[str, Sequence[dict]], trials: dict[str, Sequence[Trial]]) -> pd.DataFrame:
+    """One row a late-fused row and half of it: of the users that either hits, the share that both hit.
 
-    A row is left out if it, or one of its halves, has a trial that hits nobody.
+    A fused row is left out if it, or one of its halves, has a trial that hits nobody.
 
-    Columns: ``fused`` (its name), ``first`` (the half whose codes are written first); ``image`` and ``text``, the
-    shares, with intervals over users, ``<half> low`` and ``<half> high``; ``two seeds of the <half>``, the share of two
-    seeds of that half alone, NaN where it has one; ``<half> less seeds``, the difference of the two with its interval
-    over users; ``equal seeds``, whether a half is met in its own codes alone; ``halves``, what image and text share.
+    Columns: ``fused``, ``half``, and when the half's codes are ``written`` ("first", "second"); ``shared`` with its
+    interval over users, ``low`` and ``high``; ``two seeds``, the share of two seeds of that half alone, NaN where it
+    has one; ``shared`` less that, ``difference``, with its interval over users, ``difference low`` and ``difference
+    high``; ``equal seeds``, whether the half is met in its own codes alone; ``halves``, what the two halves share.
 
     Args:
         trials: of the fused rows, by name.
-        image: what the picture's own row is called.
     """
     halves_of = {name: [method(part).label for part in of_seeds[0].modalities] for name, of_seeds in trials.items()}
     concerned = {*trials, *chain.from_iterable(halves_of.values())}
@@ -143,48 +153,43 @@ def hits_beside_halves(
     for name, halves in halves_of.items():
         if not {name, *halves} <= hitting.keys():
             continue
-        text = next(half for half in halves if half != image)
-        rows.append({"fused": name, "first": halves[0], "equal seeds": False})
-        rows[-1]["halves"] = shared_hits(groups[image], groups[text])
-        for half, said in ((image, "image"), (text, "text")):
+        between = shared_hits(*(groups[half] for half in halves))
+        for half, written in zip(halves, ("first", "second"), strict=True):
             shared = identical_hits(groups[name], groups[half], resamples=200)
-            rows[-1] |= {said: shared["overlap"], f"{said} low": shared["low"], f"{said} high": shared["high"]}
-            rows[-1]["equal seeds"] |= shared["equal seeds"]
             less = dict.fromkeys(("two seeds", "difference", "low", "high"), np.nan)
             if len(groups[half]) > 1:
                 less = beyond_seeds(groups[name], groups[half], resamples=200)
-            rows[-1] |= {f"two seeds of the {said}": less["two seeds"], f"{said} less seeds": less["difference"]}
-            rows[-1] |= {f"{said} less seeds {end}": less[end] for end in ("low", "high")}
+            row = {"fused": name, "half": half, "written": written, "shared": shared["overlap"]}
+            row |= {"low": shared["low"], "high": shared["high"], "two seeds": less["two seeds"]}
+            row |= {"difference": less["difference"]} | {f"difference {end}": less[end] for end in ("low", "high")}
+            rows.append(row | {"equal seeds": shared["equal seeds"], "halves": between})
     return pd.DataFrame(rows)
 
 
-def whose(table: pd.DataFrame, image: str) -> list[str]:
-    """Does a fused row hit its first half's users? A sentence for each row of ``hits_beside_halves``.
+def whose(table: pd.DataFrame) -> list[str]:
+    """Does a fused row hit its first half's users? A sentence for each fused row of ``hits_beside_halves``.
 
-    Rows whose first half has one seed, or whose only trials have their halves' codes, have none. The interval of the
+    Rows whose first half has one seed, or that meet a half in its own codes alone, have none. The interval of the
     difference, over users, decides; what other seeds would share it does not know.
 
-    Args:
-        image: what the picture's own row is called.
-
-    >>> row = {"fused": "A", "first": "picture", "image": 0.83, "image low": 0.8, "image high": 0.85, "text": 0.7}
-    >>> row |= {"equal seeds": False, "two seeds of the image": 0.9, "halves": 0.6}
-    >>> row |= {"image less seeds": -0.07, "image less seeds low": -0.09, "image less seeds high": -0.05}
-    >>> (line,) = whose(pd.DataFrame([row]), "picture")
+    >>> row = {"fused": "A", "half": "picture", "shared": 0.83, "two seeds": 0.9, "halves": 0.6, "equal seeds": False}
+    >>> row |= {"difference": -0.07, "difference low": -0.09, "difference high": -0.05}
+    >>> (line,) = whose(pd.DataFrame([row, row | {"half": "text", "shared": 0.7}]))
     >>> for said in line.split(": "): print(said)
     Of the users that A or picture alone hits, both hit 0.83, of two seeds of picture 0.90
     -0.07 [-0.09, -0.05] over users, fewer. A and its other half share 0.70, the two halves 0.60.
     """
     lines = []
-    for _, row in table.iterrows():
-        side, other = ("image", "text") if row["first"] == image else ("text", "image")
-        two, less = row[f"two seeds of the {side}"], f"{side} less seeds"
-        if not np.isnan(two) and not row["equal seeds"]:
-            low, high = row[f"{less} low"], row[f"{less} high"]
-            said = "fewer" if high < 0 else "more" if low > 0 else "not told apart"
-            lines.append(
-                f"Of the users that {row['fused']} or {row['first']} alone hits, both hit {row[side]:.2f}, of two "
-                f"seeds of {row['first']} {two:.2f}: {row[less]:+.2f} [{low:+.2f}, {high:+.2f}] over users, {said}. "
-                f"{row['fused']} and its other half share {row[other]:.2f}, the two halves {row['halves']:.2f}."
-            )
+    for name, rows in table.groupby("fused", sort=False) if len(table) else ():
+        first, second = (row for _, row in rows.iterrows())
+        if np.isnan(first["two seeds"]) or rows["equal seeds"].any():
+            continue
+        low, high = first["difference low"], first["difference high"]
+        said = "fewer" if high < 0 else "more" if low > 0 else "not told apart"
+        lines.append(
+            f"Of the users that {name} or {first['half']} alone hits, both hit {first['shared']:.2f}, of two seeds of "
+            f"{first['half']} {first['two seeds']:.2f}: {first['difference']:+.2f} [{low:+.2f}, {high:+.2f}] over "
+            f"users, {said}. {name} and its other half share {second['shared']:.2f}, the two halves "
+            f"{first['halves']:.2f}."
+        )
     return lines

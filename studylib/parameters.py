@@ -63,7 +63,7 @@ class Fields(Settings):
     knobs: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
-    lines: int = Field(60, ge=0, le=10_000)
+    lines: int = Field(20, ge=0, le=10_000)
     alignment: dict[str, int | float] = Field(default_factory=dict)
     jobs: int = Field(0, ge=0)
     engine: str = ""

@@ -1,7 +1,8 @@
 """Item text drawn as a page: the rendering function g of 000 (Eq. 12), text in, picture out.
 
 A page is laid out and drawn at 1024 pixels and then reduced to the asked resolution, as 000 does for its Table 3: so
-a change of resolution never moves a word to another line, and pages of all resolutions differ in sharpness alone.
+a change of resolution never moves a word to another line, and pages of all resolutions differ in sharpness alone. But
+line boxes end at whole pixels, so those of a small page are cut out a little too high, and read a little narrower.
 The reduction takes the mean over each small pixel's area (Pillow's BOX): at 512, 256 and 128 every large pixel counts
 once, as on a sensor. LANCZOS would sharpen the edges of letters, that is, give back some of what is to be taken away.
 """

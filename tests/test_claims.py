@@ -122,7 +122,11 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
     known |= {method.label for method in METHODS.values()} | {f"TIGER, {method.label}" for method in METHODS.values()}
     known |= {f"{row.label}, {method.label}" for row in TOKENIZERS.values() for method in METHODS.values()}
     known |= {shape(f"{n}x256").label for n in range(1, 6)}
-    known |= {f"{method.label}, {page(name).label}" for method in METHODS.values() for name in ("1024", "256")}
+    known |= {
+        f"{method.label}, {page(name).label}"
+        for method in METHODS.values()
+        for name in ("1024", "256", "1024:varied", "256:varied")
+    }
     for method in METHODS.values():
         known |= {fused_label(method.label, choice.label) for table in (EARLY, LATE) for choice in table.values()}
     ledger = claims.read()

@@ -5,6 +5,7 @@ import pytest
 
 from studylib import ablations, fused, notebook, wording
 from studylib.metrics import Ranks
+from studylib.tables import per_user
 
 PICTURE, TEXTS, STRATEGIES = "EfficientNet-Lite0", ("MiniLM-L6", "PP-OCRv6"), ("A concatenated", "B interleaved")
 
@@ -73,10 +74,11 @@ def test_hits_of_each_half_stand_under_its_own_name(groups):
             "MiniLM-L6 + image, A concatenated"
         ]
     }
-    table = fused.hits_beside_halves(groups, late, PICTURE).iloc[0]
-    assert (table["first"], table["image"], table["text"]) == (PICTURE, pytest.approx(1 / 4), pytest.approx(3 / 4))
-    assert np.isnan(table["two seeds of the image"])
-    assert np.isnan(table["image less seeds"])
+    table = fused.hits_beside_halves(groups, late)
+    assert table[["half", "written"]].to_numpy().tolist() == [[PICTURE, "first"], ["MiniLM-L6", "second"]]
+    assert table["shared"].tolist() == pytest.approx([1 / 4, 3 / 4])
+    assert table[["two seeds", "difference"]].isna().all(axis=None)
+    assert fused.whose(table) == []
 
 
 def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
@@ -98,18 +100,30 @@ def test_gates_stand_under_the_modality_that_they_weigh(monkeypatch, groups):
     assert (two["image"], two["sd"]) == pytest.approx((0.4, 0.2 / np.sqrt(2)))
 
 
-def test_means_and_spreads_are_of_their_own_cell():
+def test_points_are_of_their_own_cell_and_as_sure_as_users_and_seeds_are():
+    hits = iter(range(1, 9))
     groups = {
-        ablations.fused_label(text, strategy): [
-            {"metrics": {"recall@10": value}} for value in ((number, number + 2) if number else (1.0,))
-        ]
-        for number, (text, strategy) in enumerate((text, strategy) for text in TEXTS for strategy in STRATEGIES)
+        ablations.fused_label(text, strategy): [record("both", [HIT] * number + [None] * (9 - number))]
+        for text in TEXTS
+        for strategy, number in zip(STRATEGIES, hits, strict=False)
     }
-    means, spreads = fused.by_strategy(groups, TEXTS, STRATEGIES)
-    assert means.loc["B interleaved", "MiniLM-L6"] == 2
-    assert means.loc["A concatenated", "PP-OCRv6"] == 3
-    assert spreads.loc["B interleaved", "PP-OCRv6"] == pytest.approx(np.sqrt(2))
-    assert np.isnan(spreads.loc["A concatenated", "MiniLM-L6"])
+    groups |= {"item-kNN": [record("none", [HIT] * 3 + [None] * 6)], "MiniLM-L6": [record("minilm", [HIT] * 9)]}
+    row = ablations.fused_label("MiniLM-L6", "B interleaved")
+    groups[row] = [*groups[row], record("both", [HIT] * 8 + [None], seed=1)]
+    table = fused.by_strategy(groups, TEXTS, STRATEGIES).set_index(["strategy", "text"])
+    for text in TEXTS:
+        for strategy in STRATEGIES:
+            users = per_user(groups[ablations.fused_label(text, strategy)], "recall@10")
+            found = table.loc[(strategy, text)]
+            assert found["value"] == pytest.approx(users.mean())
+            assert found["seeds"].tolist() == users.mean(1).tolist()
+            assert found["low"] < found["value"] < found["high"]
+    wide = table["high"] - table["low"]
+    assert wide[("B interleaved", "MiniLM-L6")] > 3 * wide.drop(("B interleaved", "MiniLM-L6")).max(), (
+        "two seeds differ"
+    )
+    assert fused.levels(groups, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1, "item-kNN": pytest.approx(1 / 3)}
+    assert fused.levels({"MiniLM-L6": groups["MiniLM-L6"]}, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1}
 
 
 def test_a_control_takes_the_pictures_place_alone():
@@ -135,16 +149,18 @@ def test_a_row_is_searched_freely_as_it_was_trained():
 
 
 def test_a_half_in_its_own_codes_says_nothing_of_users(groups):
-    table = fused.hits_beside_halves({**groups, "A": [record("efficientnet-lite0+minilm", [HIT] * 4)]}, LATE, PICTURE)
-    assert table["equal seeds"].tolist() == [True]
-    said = {"two seeds of the image": 0.5, "image less seeds low": -1.0, "image less seeds high": -0.5}
-    assert fused.whose(table.assign(**said), PICTURE) == []
-    assert len(fused.whose(table.assign(**said, **{"equal seeds": False}), PICTURE)) == 1
+    table = fused.hits_beside_halves({**groups, "A": [record("efficientnet-lite0+minilm", [HIT] * 4)]}, LATE)
+    assert table["equal seeds"].tolist() == [True, True]
+    said = {"two seeds": 0.5, "difference": -0.7, "difference low": -1.0, "difference high": -0.5}
+    assert fused.whose(table.assign(**said)) == []
+    (line,) = fused.whose(table.assign(**said, **{"equal seeds": False}))
+    assert f"A or {PICTURE} alone hits" in line
 
 
 def test_a_half_that_hits_nobody_leaves_its_row_out(groups, capsys):
     nobody = {**groups, "MiniLM-L6": [record("minilm", [None] * 4)], "A": [record("both", [HIT] * 4)]}
-    assert fused.hits_beside_halves(nobody, LATE, PICTURE).empty
+    assert fused.hits_beside_halves(nobody, LATE).empty
+    assert fused.whose(fused.hits_beside_halves(nobody, LATE)) == []
     assert "MiniLM-L6: a trial hits no user within 10" in capsys.readouterr().out
 
 

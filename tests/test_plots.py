@@ -4,10 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_rgb
 
 from studylib import plots
-from studylib.methods import COLOURS, HATCHES
+from studylib.methods import COLOURS
 from tests.test_tables import record
 
 
@@ -23,13 +23,23 @@ def test_a_tokenizer_that_tells_nothing_of_its_fit_has_no_curve():
 
 
 def test_a_text_has_its_kinds_colour_and_the_second_of_a_kind_a_lighter_one():
-    means = pd.DataFrame([[0.1, 0.2, 0.3]], ["A"], ["published", "MiniLM", "MPNet"])
-    axis = plots.by_strategy(means, means * np.nan, ["index", "text", "text"], plt.figure().subplots(), {})
-    published, first, second = axis.patches
-    assert to_hex(published.get_facecolor()) == COLOURS["index"].lower()
-    assert published.get_hatch() == HATCHES["index"]
-    assert to_hex(first.get_facecolor()) == COLOURS["text"].lower()
-    assert second.get_facecolor()[:3] == pytest.approx([(1 + part) / 2 for part in to_rgb(COLOURS["text"])])
+    row = {"strategy": "A", "value": 0.2, "low": 0.1, "high": 0.4, "seeds": np.array([0.15, 0.25])}
+    table = pd.DataFrame([row | {"text": text} for text in ("published", "MiniLM", "MPNet")])
+    kinds, levels = ["index", "text", "text"], {"published alone": 0.3}
+    axis = plots.by_strategy(table, kinds, plt.figure().subplots(), levels)
+    line, *points = axis.lines
+    assert line.get_ydata() == [0.3, 0.3]
+    assert {name.get_text() for name in axis.get_legend().get_texts()} == {
+        "published alone", "published + image", "MiniLM + image", "MPNet + image"
+    }  # fmt: skip
+    means = [point for point in points if list(point.get_ydata()) == [0.2]]
+    colours = [to_rgb(point.get_color()) for point in means]
+    lighter = tuple((1 + part) / 2 for part in to_rgb(COLOURS["text"]))
+    for colour, expected in zip(colours, (to_rgb(COLOURS["index"]), to_rgb(COLOURS["text"]), lighter), strict=True):
+        assert colour == pytest.approx(expected)
+    assert len({point.get_marker() for point in means}) == 3
+    assert [list(point.get_ydata()) for point in points].count([0.15, 0.25]) == 3, "every seed is shown"
+    assert axis.get_ylim()[0] > 0.05
     plt.close("all")
 
 
@@ -48,4 +58,32 @@ def test_a_mean_curve_goes_as_far_as_every_seed_was_trained():
     assert (first, second) == ([[2, 0.1], [4, 0.3], [6, 0.5]], [[2, 0.3], [4, 0.1]])
     assert "All vertically: validation Recall@10." in plots.common.describe(figure)
     assert "by epochs" in plots.learning_curves({"no": [untrained]}).texts[0].get_text()
+    plt.close("all")
+
+
+def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of_it():
+    row = {"difference %": -5.0, "low %": -9.0, "high %": -1.0, "paper %": np.nan}
+    rows = [
+        {"pair": pair, "metric": metric, **row}
+        for pair in (
+            "A: small against large",
+            "A: tiny against large",
+            "B: small against large",
+            "B: tiny against large",
+        )
+        for metric in ("recall@10", "ndcg@10")
+    ]
+    rows[0] |= {"difference %": -20.0, "low %": -80.0, "high %": 40.0, "paper %": 2.0}
+    figure = plots.changes(pd.DataFrame(rows), "by page", band=4.0)
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("A", "B")
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["small against large", "tiny against large"]
+    assert first.get_xlim() == second.get_xlim()
+    assert -45 <= first.get_xlim()[0] < -44
+    above, below = sorted((container.lines[0].get_ydata() for container in first.containers), key=list, reverse=True)
+    recall = first.containers[0].lines[0].get_xdata()
+    assert list(recall) == [-20, -5], "in the order of the pairs, the first on top"
+    assert above[0] > below[0] > above[1]
+    (paper,) = [line for line in first.lines if line.get_marker() == "D"]
+    assert paper.get_xdata()[0] == 2
     plt.close("all")

@@ -229,14 +229,15 @@ def closer(
 def of_all_rows(codes: dict[str, Sequence[Codes]]) -> pd.DataFrame:
     """``overlap_of_seeds`` of every two rows, and of every row that has two different seeds with itself.
 
-    Columns: ``first``, ``second``, ``prefix``, and those of ``overlap_of_seeds``.
+    Columns: ``first``, ``second``, ``prefix``, and those of ``overlap_of_seeds``. Prefixes so long that no two items
+    share one, as whole IDs are, say nothing and have no row.
     """
-    found = []
+    found = {}
     for first, second in combinations_with_replacement(codes, 2):
         if first != second or len(_different(codes[first])) > 1:
             shared = overlap_of_seeds(codes[first], None if first == second else codes[second])
-            found.append(shared.reset_index().assign(first=first, second=second))
-    return pd.concat(found)
+            found[first, second] = shared.dropna(subset="ami")
+    return pd.concat(found, names=["first", "second"]).reset_index()
 
 
 def findings(table: pd.DataFrame, names: Sequence[str]) -> list[str]:

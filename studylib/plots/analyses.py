@@ -110,6 +110,8 @@ def agreement(pairs: pd.DataFrame, title: str) -> Figure:
         square.astype(float), ax=axis, annot=True, fmt=".2f", cmap="Greys", vmin=0, vmax=1, square=True, linewidths=0.5,
         annot_kws={"size": 8}, cbar_kws={"label": "AMI (0 chance, 1 the same)", "shrink": 0.9},
     )  # fmt: skip
+    for number in axis.texts:  # its own choice of colour changes from cell to cell of nearly one grey
+        number.set_color("white" if float(number.get_text()) > 0.5 else "black")
     axis.set(xlabel="", ylabel="", title=title if len(names) > 3 else title.replace(" ", "\n", 2))
     axis.set_xticks(axis.get_xticks(), range(1, len(across) + 1), rotation=0)
     wrapped = [name.replace(", ", ",\n", 1) for name in names]

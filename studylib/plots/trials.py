@@ -18,6 +18,9 @@ from studylib.plots.common import LINES, legend_aside, line_style, spread_said
 from studylib.tables import METRIC
 from studylib.wording import names_with_seeds, printed
 
+FARTHEST = 45  # %, of changes that are drawn
+MARKERS = ("o", "s", "^", "D")  # of texts, which grey alone would not tell apart
+
 
 def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
     """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
@@ -103,6 +106,8 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
 
     Args:
         band: changes up to so many % either way lie on grey.
+
+    An interval that runs out of the frame goes beyond ``FARTHEST`` %: drawn whole, it would squeeze all others.
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
     rows = list(cut[0].unique())
@@ -112,6 +117,7 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
         _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
         axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
+    axes[0, 0].set_xlim(np.clip(axes[0, 0].get_xlim(), -FARTHEST, FARTHEST))
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
     figure.suptitle(title)
@@ -141,32 +147,37 @@ def _changes(table: pd.DataFrame, axis: Axes) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def by_strategy(
-    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float]
-) -> Axes:
-    """Bars of several texts side by side for each strategy (000, Figures 4 and 5), single modalities as lines.
+def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float]) -> Axes:
+    """Points of several texts side by side for each strategy (000, Figures 4 and 5), other rows as lines.
+
+    The axis does not begin at 0: what matters here is smaller than a bar would show.
 
     Args:
-        means, spreads: strategies x texts.
+        table: from ``fused.by_strategy``.
         kinds: of the texts; where two are of one kind, the later is lighter.
-        lines: value of each single modality.
+        lines: from ``fused.levels``.
     """
-    places, width = np.arange(len(means)), 0.8 / means.shape[1]
-    for number, (text, kind) in enumerate(zip(means.columns, kinds, strict=True)):
-        before = list(kinds[:number]).count(kind)
-        bars = axis.bar(
-            places + (number - (means.shape[1] - 1) / 2) * width, means[text], width * 0.94, label=f"{text} + image",
-            yerr=spreads[text], color=_shade(kind, before), edgecolor="#333333", linewidth=0.6,
-            error_kw={"elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
-        for bar in bars:
-            bar.set_hatch(HATCHES[kind])
-    for number, (name, value) in enumerate(lines.items()):  # black, for a line of a bar's colour is lost on the bar
-        axis.axhline(value, label=f"{name} alone", **line_style(number) | {"color": "black"})
-    axis.set_xticks(places, means.index)
-    middle, half = (len(means) - 1) / 2, max(len(means) / 2 + 0.1, 1.2)  # one strategy alone fills no picture
+    strategies, texts = table["strategy"].unique(), table["text"].unique()
+    for number, (name, value) in enumerate(lines.items()):  # black, for the colours are the points'
+        axis.axhline(value, label=name, **line_style(number) | {"color": "black", "linewidth": 1.0})
+    for number, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+        rows = table[table["text"] == text]
+        places = np.arange(len(rows)) + (number - (len(texts) - 1) / 2) * 0.8 / len(texts)
+        style = {"color": _shade(kind, list(kinds[:number]).count(kind)), "marker": MARKERS[number % len(MARKERS)]}
+        spread = np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
+        axis.errorbar(
+            places, rows["value"], yerr=spread, linestyle="", capsize=3, markersize=6, label=f"{text} + image", **style
+        )
+        for place, seeds in zip(places, rows["seeds"], strict=True):
+            if len(seeds) > 1:
+                across = np.full(len(seeds), place + 0.2 / len(texts))
+                axis.plot(across, seeds, linestyle="", markersize=3, markerfacecolor="white", **style)
+    axis.set_xticks(np.arange(len(strategies)), strategies)
+    middle, half = (len(strategies) - 1) / 2, max(len(strategies) / 2 + 0.1, 0.8)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    axis.set_ylabel(f"test {printed(METRIC)} (bars: {spread_said(spreads)})")
+    several = any(len(seeds) > 1 for seeds in table["seeds"])
+    said = "95 % interval; small: one seed" if several else "one seed, 95 % over users"
+    axis.set_ylabel(f"test {printed(METRIC)} ({said})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
     return axis
@@ -177,20 +188,21 @@ def _shade(kind: str, before: int) -> tuple[float, ...]:
     return tuple(1 - (1 - part) / 2**before for part in to_rgb(COLOURS[kind]))
 
 
-def strategy_panels(
-    means: pd.DataFrame, spreads: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str
-) -> Figure:
+def strategy_panels(table: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str) -> Figure:
     """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
-    figure, axes = plt.subplots(1, len(means), figsize=(3.2 + 0.95 * len(means), 3.2), sharey=True, squeeze=False)
-    for axis, strategy in zip(axes[0], means.index, strict=True):
-        by_strategy(means.loc[[strategy]], spreads.loc[[strategy]], kinds, axis, lines)
+    strategies = table["strategy"].unique()
+    figure, axes = plt.subplots(
+        1, len(strategies), figsize=(3.2 + 0.95 * len(strategies), 3.2), sharey=True, squeeze=False
+    )
+    for axis, strategy in zip(axes[0], strategies, strict=True):
+        by_strategy(table[table["strategy"] == strategy], kinds, axis, lines)
         axis.set(xlim=(-0.6, 0.6), xticks=[])
         axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
         if axis is not axes[0, -1]:
             axis.get_legend().remove()
         if axis is not axes[0, 0]:
             axis.set_ylabel("")
-    axes[0, 0].set_ylabel(f"test {printed(METRIC)}\n(bars: {spread_said(spreads)})")
+    axes[0, 0].set_ylabel(axes[0, 0].get_ylabel().replace(" (", "\n("))
     figure.suptitle(title)
     return figure
 
