@@ -1,6 +1,6 @@
 """How much two modalities say the same: the agreement of their Semantic IDs (004, Table 1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
@@ -8,12 +8,11 @@ import pandas as pd
 from jaxtyping import Int
 from scipy import stats
 
-from studylib.analysis.significance import LEVEL, summed
+from studylib.analysis.significance import subsample_deviations, subsample_interval, summed
 from studylib.data.planted import Knobs, generate
 from studylib.errors import StudyError
 from studylib.semantic_ids import SemanticIds
 
-SHARE = 0.8  # of the items in a subsample
 COLUMNS = ("ami", "low", "high", "ami shuffled", "nmi", "nmi shuffled", "ami of the level")
 Codes = SemanticIds | Int[np.ndarray, "items levels"]
 
@@ -122,7 +121,7 @@ def overlap_of_seeds(
         def mean(items: np.ndarray) -> float:
             return float(np.mean([ami(a[items], b[items]) for a, b in firsts]))
 
-        found.loc[1, ["low", "high"]] = _interval(mean, len(firsts[0][0]), seed, resamples)
+        found.loc[1, ["low", "high"]] = subsample_interval(mean, len(firsts[0][0]), seed, resamples)
     return found.assign(pairs=len(pairs))
 
 
@@ -156,25 +155,9 @@ def ami_interval(
     """95 % interval of ``ami`` over items, the codebooks as they are, from subsamples of 80 % without replacement.
 
     A bootstrap would be wrong here: an item drawn twice lies with itself in one cluster on both sides, which counts as
-    agreement, so that even independent codes seem to agree. A subsample of m of n items has no such pair. Its spread
-    around the subsamples' own mean (AMI drifts with the number of items) is that of a sample without replacement,
-    smaller than what n fresh items would have by sqrt((n - m) / m), and is scaled up by as much.
+    agreement, so that even independent codes seem to agree. A subsample has no such pair (``subsample_interval``).
     """
-    return _interval(lambda items: ami(a[items], b[items]), len(a), seed, resamples)
-
-
-def _interval(measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int) -> tuple[float, float]:
-    """The interval of a measure of all ``n`` items, as in ``ami_interval``."""
-    value, away = measure(np.arange(n)), _deviations(measure, n, seed, resamples)
-    low, high = np.quantile(away, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return value - float(high), value - float(low)
-
-
-def _deviations(measure: Callable[[np.ndarray], float], n: int, seed: int, resamples: int) -> np.ndarray:
-    """By how much the measure of a fresh sample of ``n`` items would miss its mean; see ``ami_interval``."""
-    rng, drawn = np.random.default_rng(seed), round(SHARE * n)
-    found = np.array([measure(rng.choice(n, drawn, replace=False)) for _ in range(resamples)])
-    return (found - found.mean()) * np.sqrt(drawn / (n - drawn))
+    return subsample_interval(lambda items: ami(a[items], b[items]), len(a), seed, resamples)
 
 
 def closer(
@@ -214,7 +197,7 @@ def closer(
 
     whole, items = slice(None), len(seeds[0][0])
     by_seed = lead(whole)
-    away = _deviations(lambda drawn: float(lead(drawn).mean()), items, seed, resamples)
+    away = subsample_deviations(lambda drawn: float(lead(drawn).mean()), items, seed, resamples)
     parts, error = [(float(away.var(ddof=1)), items - 1)], np.nan
     if len(seeds) > 1:
         parts.append((float(by_seed.var(ddof=1)) / len(seeds), len(seeds) - 1))

@@ -21,7 +21,7 @@ from studylib.analysis.geometry import (
     relational_rank,
     unit,
 )
-from studylib.analysis.significance import bootstrap_interval, per_group
+from studylib.analysis.significance import LEVEL, bootstrap_interval, members, per_group, subsample_deviations
 from studylib.errors import StudyError
 from studylib.fusion import project
 
@@ -67,8 +67,7 @@ def measures(
     for name in spaces:
         rows = unit(given[name], name)
         chance = {f"{measure} gaussian": value for measure, value in _of_one(noise[name]).items()}
-        middle = {f"{measure}, centred": value for measure, value in _of_one(centred(rows)).items()}
-        singles.append({"space": name, "dims": rows.shape[1]} | _of_one(rows) | middle | chance)
+        singles.append({"space": name, "dims": rows.shape[1]} | _both_ways(rows) | chance)
     for first, second in combinations(spaces, 2):
         order = rng.permutation(len(spaces[first]))
         x, y = ((np.asarray(spaces[one]), np.asarray(given[one])) for one in (first, second))
@@ -106,24 +105,74 @@ def _interval(
     return bootstrap_interval(per_group(values, products), seed)
 
 
-def verdicts(single: pd.DataFrame, text: str, ocr: str) -> list[str]:
-    """What ``measures`` of spaces say of 000's Figure 1: text has "higher dispersion and stronger anisotropy" than OCR.
+@threadpool_limits.wrap(limits=1)
+def shapes(
+    spaces: dict[str, Space],
+    first: str,
+    second: str,
+    products: Int[np.ndarray, " items"] | None = None,
+    seed: int = 0,
+    resamples: int = 200,
+) -> pd.DataFrame:
+    """Two spaces' own measures side by side. One row a measure, of unit rows and with their mean taken off.
 
-    >>> table = pd.DataFrame({"dispersion": [0.9, 0.1], "mean cosine": [0.2, 0.9], "participation ratio": [50, 8]})
-    >>> print(verdicts(table.set_index(pd.Index(["T", "O"])), "T", "O")[1])
-    stronger anisotropy of T, by mean cosine: no; 0.200 against 0.900 of O
+    Args:
+        products: of which product each item is a variant (default: each of its own); variants are drawn together.
+
+    Columns: ``measure``; its value for each of the two names; ``difference``, the first's less the second's, with its
+    95 % interval over products, ``low`` and ``high`` (``significance.subsample_interval``: copies of an item are as
+    like as can be, so that no product may be drawn twice).
     """
-    said = []
+    given = [unit(spaces[name], name) for name in (first, second)]
+    items = len(given[0])
+    apart = members(np.arange(items) if products is None else products)
+
+    def differences(drawn: Int[np.ndarray, " some"]) -> np.ndarray:
+        rows = np.concatenate([apart[product] for product in drawn])
+        one, other = (_both_ways(x[rows]) for x in given)
+        return np.array([one[measure] - other[measure] for measure in one])
+
+    here, there = map(_both_ways, given)
+    away = subsample_deviations(differences, len(apart), seed, resamples)
+    low, high = np.quantile(away, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    table = pd.DataFrame({"measure": list(here), first: here.values(), second: there.values()})
+    table["difference"] = table[first] - table[second]
+    return table.assign(low=table["difference"] - high, high=table["difference"] - low)
+
+
+def _both_ways(x: Space) -> dict[str, float]:
+    """The measures of one space as it is and, where centring leaves something of them, centred."""
+    return _of_one(x) | {f"{measure}, centred": value for measure, value in _of_one(centred(x)).items()}
+
+
+def verdicts(shapes: pd.DataFrame) -> list[str]:
+    """What ``shapes`` say of 000's Figure 1: text has "higher dispersion and stronger anisotropy" than OCR.
+
+    >>> rows = [("dispersion", 0.9, 0.1, 0.8, 0.7, 0.9), ("mean cosine", 0.2, 0.9, -0.7, -0.8, -0.6)]
+    >>> rows.append(("participation ratio", 50, 48, 2, -1, 5))
+    >>> table = pd.DataFrame(rows, columns=["measure", "T", "O", "difference", "low", "high"])
+    >>> cone, directions = verdicts(table)[1:]
+    >>> print(cone)
+    stronger anisotropy of T, by mean cosine: no; 0.200 against 0.900 of O, -0.700 [-0.800, -0.600]
+    >>> directions.split("; ")[0]
+    'stronger anisotropy of T, by participation ratio: not told apart'
+    """
+    text, ocr = shapes.columns[1:3]
+    rows, said = shapes.set_index("measure"), []
     for claim, measure, sign in (
         ("higher dispersion", "dispersion", 1),
         ("stronger anisotropy", "mean cosine", 1),
         ("stronger anisotropy", "participation ratio", -1),  # few directions are an anisotropy
         ("stronger anisotropy", "participation ratio, centred", -1),  # of the other two centring leaves nothing
     ):
-        if measure in single:
-            one, other = single.loc[[text, ocr], measure]
-            holds = "yes" if sign * (one - other) > 0 else "no"
-            said.append(f"{claim} of {text}, by {measure}: {holds}; {one:.3f} against {other:.3f} of {ocr}")
+        if measure in rows.index:
+            row = rows.loc[measure]
+            low, high = sorted((sign * row["low"], sign * row["high"]))
+            holds = "yes" if low > 0 else "no" if high < 0 else "not told apart"
+            interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            said.append(
+                f"{claim} of {text}, by {measure}: {holds}; {row[text]:.3f} against {row[ocr]:.3f} of {ocr}, {interval}"
+            )
     return said
 
 

@@ -34,7 +34,7 @@ from scipy import stats
 from studylib import results
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
-from studylib.analysis.significance import compare, holm
+from studylib.analysis.significance import compare, holm, members
 from studylib.data import Dataset, load
 from studylib.data.registry import is_planted
 from studylib.errors import StudyError
@@ -80,11 +80,11 @@ class Case:
     @cached_property
     def variants(self) -> list[Int[np.ndarray, " variants"]]:
         """The items of each product."""
-        return _apart(self.data.products)
+        return members(self.data.products)
 
     def sharing(self) -> list[Int[np.ndarray, " users"]]:
         """The users of each product that is a target."""
-        return _apart(self.data.products[self.data.test.targets])
+        return members(self.data.products[self.data.test.targets])
 
     def dealt(self, rng: np.random.Generator) -> Int[np.ndarray, " items"]:
         """Whose properties each item gets where products change places: a variant those of a variant, in turn."""
@@ -92,12 +92,6 @@ class Case:
         for items, source in zip(self.variants, rng.permutation(len(self.variants)), strict=True):
             order[items] = np.resize(self.variants[source], len(items))
         return order
-
-
-def _apart(values: Int[np.ndarray, " rows"]) -> list[Int[np.ndarray, " some"]]:
-    """The rows of each value."""
-    order = np.argsort(values, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
 
 
 def cases(names: Sequence[str], text: str, ocr: str) -> tuple[list[Case], dict[str, str]]:
