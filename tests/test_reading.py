@@ -146,6 +146,23 @@ def test_small_pages_cost_less_and_are_misread():
     assert table.loc["128", "bytes"] < table.loc["1024", "bytes"]
     assert (table[["render seconds", "encode seconds"]] >= 0).all(axis=None)
     assert lines[0].startswith("reading 1024 px of shop: 2 of 2 items")
+    read = transcript.reader_named("ppocr-v6")
+    small = [render([TITLES[item]], pages["128"]) for item in reading.sample(4, 2)]
+    rates = [reading.error_rate(read([page])[0], page.lines) for page in small]
+    assert table.loc["128", "error"] == pytest.approx(np.mean(rates))
+    assert rates[0] != rates[1], "else a ratio of sums would be the same"
+
+
+def test_seconds_are_of_drawing_a_page_and_of_encoding_it_past_that(monkeypatch):
+    clock = iter([10.0, 10.5, 12.25])  # half a second to draw, then to draw again and to encode
+    monkeypatch.setattr(reading.time, "process_time", lambda: next(clock))
+    encoded = []
+    found = reading._measured(shop(), Page(), 2, encoded.extend, lambda pages: [["Nitrile gl0ves, box of 100"]])
+    assert encoded == [2]
+    drawn = dict(zip(reading.MEASURED, found, strict=True))
+    assert (drawn["render seconds"], drawn["encode seconds"]) == (0.5, 1.25)
+    assert (drawn["letters"], drawn["wrong letters"]) == (len(TITLES[2]), 1)
+    assert drawn["bytes"] > 1000
 
 
 @needs_reader

@@ -45,7 +45,7 @@ from studylib.tables import method_of
 RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
 CUTOFF = 20
 RESAMPLES = 1000
-DEALT = 10_000  # draws of the control: a p of 0.001 is then known to a tenth of itself
+DEALT = 4000  # draws of the control: a p of 0.001 is then known to an eighth of itself
 POOLED = "pooled"
 Users = Float[np.ndarray, " users"]
 Seeds = Float[np.ndarray, "seeds users"]
