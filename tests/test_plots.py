@@ -86,4 +86,8 @@ def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of
     assert above[0] > below[0] > above[1]
     (paper,) = [line for line in first.lines if line.get_marker() == "D"]
     assert paper.get_xdata()[0] == 2
+    lacking = plots.changes(pd.DataFrame(rows[:6]), "by page").axes  # B has no tiny page: its line stays empty
+    assert [tick.get_text() for tick in lacking[0].get_yticklabels()] == ["small against large", "tiny against large"]
+    (drawn, empty) = lacking[1].containers[0].lines[0].get_xdata()
+    assert (drawn, np.isnan(empty)) == (-5, True)
     plt.close("all")

@@ -110,11 +110,11 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     An interval that runs out of the frame goes beyond ``FARTHEST`` %: drawn whole, it would squeeze all others.
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
-    rows = list(cut[0].unique())
-    size = max(6.6, 3.6 + len(rows)), 1.6 + 0.28 * cut[1].nunique()
+    rows, pairs = list(cut[0].unique()), list(cut[1].unique())
+    size = max(6.6, 3.6 + len(rows)), 1.6 + 0.28 * len(pairs)
     figure, axes = plt.subplots(1, len(rows), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis, row in zip(axes[0], rows, strict=True):
-        _changes(table.assign(pair=cut[1])[cut[0] == row], axis)
+        _changes(table.assign(pair=cut[1])[cut[0] == row], pairs, axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
         axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
     axes[0, 0].set_xlim(np.clip(axes[0, 0].get_xlim(), -FARTHEST, FARTHEST))
@@ -124,12 +124,12 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     return figure
 
 
-def _changes(table: pd.DataFrame, axis: Axes) -> None:
-    pairs = list(table["pair"].unique())
+def _changes(table: pd.DataFrame, pairs: Sequence[str], axis: Axes) -> None:
+    """A line for each of ``pairs``, which are all panels': one that ``table`` lacks stays empty."""
     places = np.arange(len(pairs))[::-1]
     axis.axvline(0, color="#333333", linewidth=0.8)
     for number, metric in enumerate(("recall@10", "ndcg@10")):
-        rows = table[table["metric"] == metric].set_index("pair").loc[pairs]
+        rows = table[table["metric"] == metric].set_index("pair").reindex(pairs)
         middle, said = rows["difference %"], printed(metric)
         spread = [middle - rows["low %"], rows["high %"] - middle]
         axis.errorbar(
@@ -177,7 +177,7 @@ def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: di
     axis.set_xlim(middle - half, middle + half)
     several = any(len(seeds) > 1 for seeds in table["seeds"])
     said = "95 % interval; small: one seed" if several else "one seed, 95 % over users"
-    axis.set_ylabel(f"test {printed(METRIC)} ({said})")
+    axis.set_ylabel(f"test {printed(METRIC)}\n({said})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
     return axis
@@ -202,7 +202,6 @@ def strategy_panels(table: pd.DataFrame, kinds: Sequence[str], lines: dict[str, 
             axis.get_legend().remove()
         if axis is not axes[0, 0]:
             axis.set_ylabel("")
-    axes[0, 0].set_ylabel(axes[0, 0].get_ylabel().replace(" (", "\n("))
     figure.suptitle(title)
     return figure
 
