@@ -86,6 +86,8 @@ def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of
     assert above[0] > below[0] > above[1]
     (paper,) = [line for line in first.lines if line.get_marker() == "D"]
     assert paper.get_xdata()[0] == 2
+    rows[2] |= {"difference %": -65.0, "low %": -90.0, "high %": -60.0}
+    assert -71 < plots.changes(pd.DataFrame(rows), "by page").axes[0].get_xlim()[0] < -69, "a point is never out of it"
     lacking = plots.changes(pd.DataFrame(rows[:6]), "by page").axes  # B has no tiny page: its line stays empty
     assert [tick.get_text() for tick in lacking[0].get_yticklabels()] == ["small against large", "tiny against large"]
     (drawn, empty) = lacking[1].containers[0].lines[0].get_xdata()

@@ -107,7 +107,8 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     Args:
         band: changes up to so many % either way lie on grey.
 
-    An interval that runs out of the frame goes beyond ``FARTHEST`` %: drawn whole, it would squeeze all others.
+    An interval that runs out of the frame goes beyond ``FARTHEST`` %, and beyond every change itself: drawn whole, it
+    would squeeze all others.
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
     rows, pairs = list(cut[0].unique()), list(cut[1].unique())
@@ -117,7 +118,9 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
         _changes(table.assign(pair=cut[1])[cut[0] == row], pairs, axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
         axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
-    axes[0, 0].set_xlim(np.clip(axes[0, 0].get_xlim(), -FARTHEST, FARTHEST))
+    least, most = table["difference %"].min() - 5, table["difference %"].max() + 5  # every point is in it
+    low, high = axes[0, 0].get_xlim()
+    axes[0, 0].set_xlim(max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST)))
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
     figure.suptitle(title)
