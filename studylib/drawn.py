@@ -23,7 +23,10 @@ def on(row: str, page: str) -> str:
 def references(rows: dict[str, dict], against: dict[str, str]) -> dict[str, str]:
     """What each row is called on each page that it has, and on the one that ``against`` names for that page."""
     return {
-        on(row, page): on(row, other) for row, pages in rows.items() for page, other in against.items() if page in pages
+        on(row, page): on(row, other)
+        for row, pages in rows.items()
+        for page, other in against.items()
+        if page in pages and other in pages
     }
 
 

@@ -179,7 +179,7 @@ def contrasts(pairs: dict[str, tuple[Sequence[dict], Sequence[dict]]], rule: str
     for name, (first, second) in pairs.items():
         values = paired(first, second, METRIC, rule)
         found = compare(*values)
-        rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | vars(found))
+        rows.append({"pair": name, "first": values[0].mean(), "second": values[1].mean()} | found.row)
     table = pd.DataFrame(rows, columns=["pair", "first", "second", "difference", "low", "high", "by_seeds", "p"])
     return _corrected(table)
 

@@ -212,7 +212,6 @@ def test_no_item_gives_itself_away():
 
 
 def test_a_map_that_some_items_teach_finds_the_others():
-    """Exactly one half's least squares: literal, with the penalty that the inner quarter asks for."""
     text, image = two_views().values()
     ranks = aligned_rank(image, text)
     assert np.median(ranks) < 4  # of 150, where relations alone find it at 15
@@ -248,7 +247,7 @@ def test_no_variant_teaches_the_map_its_twin():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda x: aligned_rank(x, x), "6 items are too few"),
+        (lambda x: aligned_rank(x, x), "6 products are too few"),
         (lambda x: linear_cka(x, x[1:]), "same items in the same order"),
         (lambda x: own_rank(x, x[:, 1:]), "studylib.fusion.project"),
         (lambda x: modality_gap(x, x[:, 1:]), "widths 4 and 3"),

@@ -72,7 +72,7 @@ def parts(
         one, two = paired(groups[first], groups[other], "recall@10")
         for number in np.unique(group):
             found = compare(one * (group == number), two * (group == number))
-            rows.append({"against": other, "occurrences": _name(number), SHARE: (group == number).mean()} | vars(found))
+            rows.append({"against": other, "occurrences": _name(number), SHARE: (group == number).mean()} | found.row)
     table = pd.DataFrame(rows)
     return table.assign(**{"p holm": holm(table["p"].tolist())})
 

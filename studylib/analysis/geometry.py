@@ -220,9 +220,9 @@ def aligned_rank(
             none is looked for that the map was taught.
     """
     x, y = _paired(x, y)
-    if len(x) < 16:
-        raise StudyError(f"{len(x)} items are too few to fit a map on half of them; give 16 or more")
     kinds, product = np.unique(np.arange(len(x)) if products is None else products, return_inverse=True)
+    if len(kinds) < 16:
+        raise StudyError(f"{len(kinds)} products are too few to fit a map on half of them; give 16 or more")
     part = np.random.default_rng(seed).permutation(len(kinds))[product] * 8 // len(kinds)  # 0 to 7
     found = np.empty(len(x))
     for half in (part < 4, part >= 4):

@@ -161,7 +161,7 @@ def beside_controls(payouts: Payouts, controls: Sequence[Payouts]) -> pd.DataFra
         first, second = np.atleast_2d(values[modality]), np.atleast_2d(others[control])
         row = {"modality": modality, "seeds": len(first), "control": control, "seeds of control": len(second)}
         row |= {"value": first.mean(), "value of control": second.mean()}
-        rows.append(row | vars(compare(first, second)))
+        rows.append(row | compare(first, second).row)
     return pd.DataFrame(rows)
 
 

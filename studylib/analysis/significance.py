@@ -30,6 +30,11 @@ class Comparison:
     p: float
     free: float = np.nan
 
+    @property
+    def row(self) -> dict[str, float]:
+        """What tables have of it: all but the degrees of freedom."""
+        return {name: value for name, value in vars(self).items() if name != "free"}
+
 
 def compare(a: Float[np.ndarray, "seeds users"], b: Float[np.ndarray, "seeds users"], seed: int = 0) -> Comparison:
     """``a`` minus ``b``, one metric per user, as it would be with other users and other seeds.

@@ -141,7 +141,7 @@ def shapes(
 
 
 def _both_ways(x: Space) -> dict[str, float]:
-    """The measures of one space as it is and, where centring leaves something of them, centred."""
+    """The measures of one space as it is, and with its mean taken off."""
     return _of_one(x) | {f"{measure}, centred": value for measure, value in _of_one(centred(x)).items()}
 
 

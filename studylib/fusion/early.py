@@ -2,9 +2,9 @@
 
 ``mean`` and ``concatenation`` have nothing to learn. ``gate`` is 000's Eqs. 4-6; the paper does not say what its gate
 is trained for. Here it is trained so that both modalities can be read back from the fused vector by one linear map
-each, which needs no interaction. It can favour the modality whose vectors differ more: the loss adds squared errors,
-and a constant guess (``constant_errors``) already has little error where all vectors point much the same way. Read a
-gate beside the mean.
+each, which needs no interaction. Its lean is a matter of what an error counts: the loss adds squared errors, of which a
+constant guess already leaves little where all vectors point much the same way. So read a gate beside the mean, and
+beside one whose loss counts each modality's error as a share of what a constant leaves (``yardsticks``).
 """
 
 from collections.abc import Sequence

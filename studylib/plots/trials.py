@@ -18,7 +18,7 @@ from studylib.plots.common import LINES, legend_aside, line_style, spread_said
 from studylib.tables import METRIC
 from studylib.wording import names_with_seeds, printed
 
-FARTHEST = 45  # %, of changes that are drawn
+FARTHEST = 45  # %, to which the intervals of changes are drawn
 MARKERS = ("o", "s", "^", "D")  # of texts, which grey alone would not tell apart
 
 
@@ -102,13 +102,11 @@ def differences(
 def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     """Relative changes in % with their intervals, from ``tables.changes``; the paper's as diamonds.
 
-    A panel a row of trials, which a pair names before its first ": "; in it a line for what is compared.
+    A panel a row of trials, which a pair names before its first ": "; in it a line for what is compared. An interval
+    that runs out of the frame goes beyond ``FARTHEST`` %, and beyond every change itself: whole, it would squeeze all.
 
     Args:
         band: changes up to so many % either way lie on grey.
-
-    An interval that runs out of the frame goes beyond ``FARTHEST`` %, and beyond every change itself: drawn whole, it
-    would squeeze all others.
     """
     cut = table["pair"].str.split(": ", n=1, expand=True)
     rows, pairs = list(cut[0].unique()), list(cut[1].unique())
