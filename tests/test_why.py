@@ -1,5 +1,7 @@
 """Takeaway 7 as a test: a planted relation is found, none where none is, and what users share does not count twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,6 +249,12 @@ def test_what_does_not_read_is_related_to_nothing_and_a_twin_to_as_much(monkeypa
     kept = table[table["control"] == "twin"].set_index(["data", "of", "property"])
     assert (kept["rho"] == relations.loc[kept.index, "rho"]).all(), "the same relation as the first table's"
     assert why.beside_controls(real, {}).empty
+    first = [replace(one, ocr=one.ocr[:1]) for one in real]  # of one seed where the other has three
+    few = why.beside_controls(real, {"first seed": first}, resamples=20)
+    alone = [why.relations([replace(one, ocr=one.ocr[[seed]]) for one in real], resamples=2, dealt=2)["rho"]
+             for seed in range(SEEDS)]  # fmt: skip
+    np.testing.assert_allclose(few["rho"], np.mean(alone, axis=0))
+    np.testing.assert_allclose(few["control rho"], alone[0])
 
 
 def test_one_row_a_data_set():
