@@ -22,22 +22,25 @@ def on(row: str, page: str) -> str:
 
 def references(rows: dict[str, dict], against: dict[str, str]) -> dict[str, str]:
     """What each row is called on each page that it has, and on the one that ``against`` names for that page."""
-    return {
-        on(row, page): on(row, other)
-        for row, pages in rows.items()
-        for page, other in against.items()
-        if page in pages and other in pages
-    }
+    return {on(row, page): on(row, other) for row, page, other in _compared(rows, against)}
 
 
-def by_page(groups: Groups, rows: Sequence[str], against: dict[str, str]) -> Pairs:
+def by_page(groups: Groups, rows: dict[str, dict], against: dict[str, str]) -> Pairs:
     """Pairs for ``tables.changes``: each row on each page that it has, and on the one that ``against`` names for it."""
     return {
         f"{row}: {page} against {other}": (groups[on(row, page)], groups[on(row, other)])
-        for row in rows
-        for page, other in against.items()
-        if {on(row, page), on(row, other)} <= groups.keys()
+        for row, page, other in _compared(rows, against)
     }
+
+
+def _compared(rows: dict[str, dict], against: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Each row, each of its pages, and the page that ``against`` names for it, if the row has both."""
+    return [
+        (row, page, other)
+        for row, pages in rows.items()
+        for page, other in against.items()
+        if page in pages and other in pages
+    ]
 
 
 def by_reader(groups: Groups, first: str, others: Sequence[str], pages: Sequence[str]) -> Pairs:

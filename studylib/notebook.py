@@ -284,7 +284,7 @@ class Parameters(Fields):
             rows[label] = (self._together(self.resized[0], choice), choice)
         found = {}
         for label, (features, choice) in rows.items():
-            pages = self.fused_pages or self.pages if choice.fusion != "none" else self.pages
+            pages = (self.fused_pages if choice.fusion != "none" else ()) or self.pages
             drawn_on = choices("pages", pages).values()
             found[label] = {page.label: self._on(page, features, choice) for page in drawn_on}
         return found

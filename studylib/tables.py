@@ -266,6 +266,7 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """One row a kind of IDs: codes used and perplexity of each level, relative error, collisions; means over seeds.
 
     ``collide before`` and ``after``: items that shared their ID before and after something was done about it.
+    ``alignment loss``: of LETTER, its L_CF in the last epoch; the logarithm of the batch is what chance leaves.
     """
     rows = []
     for name, group in groups.items():
@@ -285,7 +286,11 @@ def semantic_id_quality(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
         resolved = [record["tokenizer"]["collisions"] for record in group if "tokenizer" in record]
         for when in ("before", "after") if resolved else ():
             rows[-1][f"collide {when}"] = f"{np.mean([row[when] for row in resolved]):.0f}"
-    return pd.DataFrame(rows).fillna("")
+        steps = [record["tokenizer"].get("steps") or {} for record in group if "tokenizer" in record]
+        if aligned := [of_seed["alignment"][-1] for of_seed in steps if "alignment" in of_seed]:
+            rows[-1]["alignment loss"] = round(float(np.mean(aligned)), 3)
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(table.columns[table.isna().any()], object)).fillna("")
 
 
 def _levels(quality: Sequence[dict], name: str, form: str) -> str:

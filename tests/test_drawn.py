@@ -21,14 +21,15 @@ def group(features: str, seeds: int, share: float) -> list[dict]:
 
 def test_a_page_is_compared_with_its_own_rows_and_readers_on_their_own_page():
     groups = {drawn.on(row, page): [(row, page)] for row in ("R", "pixels") for page in ("1024 px", "256 px")}
-    sizes = drawn.by_page(groups, ["R", "pixels"], {"256 px": "1024 px"})
+    rows = {row: {"1024 px": [], "256 px": []} for row in ("R", "pixels")}
+    sizes = drawn.by_page(groups, rows, {"256 px": "1024 px"})
     assert list(sizes) == ["R: 256 px against 1024 px", "pixels: 256 px against 1024 px"]
     assert sizes["R: 256 px against 1024 px"] == ([("R", "256 px")], [("R", "1024 px")])
-    rows = {"R": {"1024 px": [], "256 px": []}, "pixels": {"1024 px": []}}
+    del rows["pixels"]["256 px"]
     assert drawn.references(rows, {"256 px": "1024 px"}) == {"R, 256 px": "R, 1024 px"}
-    del groups["pixels, 256 px"]
-    assert list(drawn.by_page(groups, ["R", "pixels"], {"256 px": "1024 px"})) == ["R: 256 px against 1024 px"]
-    groups["pixels, 256 px"] = [("pixels", "256 px")]
+    assert list(drawn.by_page(groups, rows, {"256 px": "1024 px"})) == ["R: 256 px against 1024 px"]
+    rows["pixels"] = {"256 px": []}  # nor is it compared with a page that it has not
+    assert drawn.references(rows, {"256 px": "1024 px"}) == {"R, 256 px": "R, 1024 px"}
     readers = drawn.by_reader(groups, "R", ["pixels"], ["1024 px", "256 px"])
     assert readers["R against pixels: 256 px"] == ([("R", "256 px")], [("pixels", "256 px")])
 

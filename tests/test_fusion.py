@@ -99,11 +99,9 @@ def test_what_a_gate_is_read_beside():
     # Errors alone favour X, which differs more; as shares of what a constant leaves, both count.
     assert beside["alike"] < early.fuse([X, together], "gate")[1]["gate"][0] - 0.1
     mean, both = early.fuse([X, together], "mean")[0], np.hstack([X, together])
-    noise = RNG.standard_normal((9, both.shape[1])) * 1e-3
     read = np.column_stack([mean, np.ones(300)])
     best = np.linalg.lstsq(read, both, rcond=None)[0]
     assert beside["mean"] == pytest.approx(np.square(both - read @ best).sum(1).mean())
-    assert beside["mean"] < np.square(both - read @ (best + noise)).sum(1).mean()
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,24 @@ def test_a_map_is_the_ridge_regression_of_the_textbook():
     assert geometry._mapped_rank(x, y, told, ~told, 0.3).tolist() == literal.tolist()
 
 
+def test_the_penalty_is_searched_for(monkeypatch):
+    """Wide noise wants much of it, a clean map none: the search does as well as the better end, in either case."""
+    rng = np.random.default_rng(5)
+    factors = rng.standard_normal((160, 6))
+    seen = factors @ rng.standard_normal((6, 12))
+    noisy = np.hstack([factors + rng.standard_normal((160, 6)), rng.standard_normal((160, 70))])
+    clean = factors * 10.0 ** -np.arange(6)  # of which a penalty hides the last directions
+
+    def found(y, penalties):
+        monkeypatch.setattr(geometry, "PENALTIES", penalties)
+        return (1 / aligned_rank(seen, y)).mean()
+
+    grid, least, most = geometry.PENALTIES, geometry.PENALTIES[:1], geometry.PENALTIES[-1:]
+    for y, better, worse in ((noisy, most, least), (clean, least, most)):
+        assert found(y, better) > 1.15 * found(y, worse)
+        assert found(y, grid) > 0.95 * found(y, better)
+
+
 def test_no_variant_teaches_the_map_its_twin():
     """Every item twice, of unrelated spaces: a map that was taught the twin would find it again."""
     twice = np.arange(400) // 2

@@ -244,6 +244,10 @@ def test_the_quality_of_ids_is_a_mean_over_seeds():
         },
     ]  # fmt: skip
     assert tables.semantic_id_quality({"no IDs": groups["no IDs"]}).empty
+    letter = [record | {"tokenizer": record["tokenizer"] | {"steps": {"alignment": [4.1, loss]}}}
+              for record, loss in zip(groups["fitted"], (3.5, 3.0), strict=True)]  # fmt: skip
+    found = tables.semantic_id_quality({"RQ-VAE": groups["fitted"], "LETTER": letter})
+    assert found["alignment loss"].tolist() == ["", 3.25]
 
 
 def test_how_long_rows_were_trained():

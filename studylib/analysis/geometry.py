@@ -235,14 +235,12 @@ def aligned_rank(
 def _mapped_rank(
     x: Space, y: Space, told: Bool[np.ndarray, " items"], asked: Bool[np.ndarray, " items"], penalty: float
 ) -> Float[np.ndarray, " asked"]:
-    (x, from_x), (y, from_y) = ((space - space[told].mean(0), space[told]) for space in (x, y))
-    from_x, from_y = from_x - from_x.mean(0), from_y - from_y.mean(0)
-    scale = penalty * np.square(from_y).sum() / min(from_y.shape)
-    if from_y.shape[1] <= len(from_y):
-        weights = np.linalg.solve(from_y.T @ from_y + scale * np.eye(from_y.shape[1]), from_y.T @ from_x)
-    else:  # the same from items x items products
-        weights = from_y.T @ np.linalg.solve(from_y @ from_y.T + scale * np.eye(len(from_y)), from_x)
-    return own_rank(y[asked] @ weights, x[asked])
+    from sklearn.linear_model import Ridge  # half a second that only this needs
+
+    x, y = x - x[told].mean(0), y - y[told].mean(0)
+    scale = np.square(y[told]).sum() / min(y[told].shape)
+    found = Ridge(alpha=penalty * scale).fit(y[told], x[told]).predict(y[asked])
+    return own_rank(found, x[asked])
 
 
 def _paired(x: Space, y: Space, same_width: bool = False) -> tuple[Space, Space]:

@@ -21,7 +21,7 @@ from studylib.analysis.geometry import (
     relational_rank,
     unit,
 )
-from studylib.analysis.significance import LEVEL, bootstrap_interval, members, per_group, subsample_deviations
+from studylib.analysis.significance import bootstrap_interval, members, per_group, subsample_interval
 from studylib.errors import StudyError
 from studylib.fusion import project
 
@@ -76,15 +76,8 @@ def measures(
         found = _of_two(x[0], y[0], products, k, seed)
         chance = {said: _of_two(x[0], other[0], products, k, seed) for said, other in others.items()}
         for measure, values in found.items():
-            low, high = _interval(measure, values, products, seed)
-            row = {
-                "first": first,
-                "second": second,
-                "measure": measure,
-                "value": values.mean(),
-                "low": low,
-                "high": high,
-            }
+            row = {"first": first, "second": second, "measure": measure, "value": values.mean()}
+            row["low"], row["high"] = _interval(measure, values, products, seed)
             pairs.append(row | {said: of[measure].mean() for said, of in chance.items()})
         gap, tossed = _gap(x[1], y[1], common, seed), _tossed(*(project(of[1], common, seed) for of in (x, y)), rng)
         noisy = _gap(x[1], noise[second], common, seed)
@@ -133,11 +126,10 @@ def shapes(
         return np.array([one[measure] - other[measure] for measure in one])
 
     here, there = map(_both_ways, given)
-    away = subsample_deviations(differences, len(apart), seed, resamples)
-    low, high = np.quantile(away, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     table = pd.DataFrame({"measure": list(here), first: here.values(), second: there.values()})
     table["difference"] = table[first] - table[second]
-    return table.assign(low=table["difference"] - high, high=table["difference"] - low)
+    table["low"], table["high"] = subsample_interval(differences, len(apart), seed, resamples)
+    return table
 
 
 def _both_ways(x: Space) -> dict[str, float]:
