@@ -15,6 +15,8 @@ from studylib.files import shown
 from studylib.settings import checked
 from studylib.store import FORMAT, canonical
 
+REVISIONS = {"letter": 2}  # of a tokenizer that makes other codes of the same settings than it once did
+
 
 def key_of(trial: Trial, data: Dataset) -> str:
     """16 hex digits of the hash of the config, the data's fingerprint and the code's format."""
@@ -30,9 +32,11 @@ def by_name(settings: dict) -> dict:
 def content_fingerprint(trial: Trial, data: Dataset) -> str:
     """sha256 over all that the trial reads: sequences, text, the pictures or files it uses, the encoders' weights.
 
-    And over how a gate is trained, if it has one.
+    And over how a gate is trained, if it has one, and over the revision of its tokenizer.
     """
     digest = sha256(data.fingerprint.encode())
+    if trial.tokenizer.name in REVISIONS:
+        digest.update(canonical(REVISIONS[trial.tokenizer.name]))
     if trial.fusion == "gate":
         digest.update(canonical(GATE))
     for features in trial.modalities:

@@ -50,6 +50,29 @@ def test_diversity_is_that_of_a_double_loop():
     assert ours.item() == pytest.approx(total / 4)
 
 
+def test_how_long_collaborative_embeddings_are_or_where_their_middle_is_changes_nothing():
+    """Powers of two scale floats exactly; a shift adds the same to every product of a row."""
+    h = H.copy()
+    h[::3] = 0
+    scaled = letter.unit_variance(h)
+    known = scaled[h.any(1)]
+    assert known.var(axis=0).mean() == pytest.approx(1)
+    np.testing.assert_allclose(known / h[h.any(1)], known[0, 0] / h[1, 0], rtol=1e-5)  # one number for all
+    assert not scaled[::3].any()
+    strong = SMALL | {"alignment": 1}
+    assert (letter.fit(X, h, **strong).codes == letter.fit(X, h / 64, **strong).codes).all()
+    shifted = torch.tensor(h[1::3] + 5)
+    latent = torch.randn(len(shifted), 8)
+    assert letter.alignment_loss(latent, shifted).item() == pytest.approx(
+        letter.alignment_loss(latent, shifted - 5).item(), rel=1e-4
+    )
+
+
+def test_rows_that_are_all_alike_are_left_as_they_are():
+    for h in (np.ones((4, 2)), np.zeros((4, 2))):
+        assert (letter.unit_variance(h) == h).all()
+
+
 def test_another_code_of_the_group_is_any_but_the_code_itself():
     group = torch.tensor([2, 0, 2, 1, 0, 2, 3])
     codes = torch.arange(7).repeat(600)
@@ -191,6 +214,7 @@ def test_no_item_with_a_collaborative_embedding_leaves_rq_vae():
 def test_rows_that_are_sampled_bring_their_own_collaborative_embedding(monkeypatch):
     rows = torch.arange(100, 400)
     monkeypatch.setattr(rq_vae, "sample_rows", lambda *_: rows)
+    monkeypatch.setattr(letter, "unit_variance", lambda h: h)  # it alone reads all rows
     sampled, h = letter.fit(X, H, **SMALL, alignment=1), H.copy()
     h[:100] = 0  # of the rows left out: nothing reads them
     again = letter.fit(X, h, **SMALL, alignment=1)

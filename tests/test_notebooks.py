@@ -317,18 +317,18 @@ def test_papers_numbers_stand_beside_the_rows_that_they_are_of():
 
 
 def test_parts_of_letter_stand_against_letter():
-    names = ("residual-kmeans", "letter:ranking", "letter:strong", "letter:no-alignment", "letter:no-diversity")
+    names = ("residual-kmeans", "letter", "letter:no-ranking", "letter:no-alignment", "letter:no-diversity")
     rows = choices("tokenizers", names)
-    whole = rows["letter:ranking"]
+    whole = rows["letter"]
     assert set(references(rows).values()) == {whole.label}
     assert len(references(rows)) == 3
     for name, lacking in (("letter:no-alignment", "alignment"), ("letter:no-diversity", "diversity")):
         row = rows[name]
         assert row.generator == whole.generator
         assert row.tokenizer | {lacking: 0.0} == whole.tokenizer | {lacking: 0.0} == row.tokenizer
-    assert rows["letter:strong"].tokenizer == whole.tokenizer
+    assert rows["letter:no-ranking"].tokenizer == whole.tokenizer
     assert whole.generator["temperature"] < 1
-    assert rows["letter:strong"].generator == {}
+    assert rows["letter:no-ranking"].generator == {}
 
 
 def test_the_parameters_cell_can_be_run_again_by_hand():

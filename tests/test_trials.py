@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from studylib import checkpoints, content, trials
+from studylib import checkpoints, content, keys, trials
 from studylib.config import BUDGETS, Trial, trial
 from studylib.data import atomic, load
 from studylib.engines import FINISHED, run_trial
@@ -326,6 +326,14 @@ def test_another_encoder_behind_the_same_name_is_another_trial(folders, monkeypa
     key = key_of(spec, data)
     monkeypatch.setattr("studylib.encoders.weights.key", lambda _: "0" * 64)
     assert key_of(spec, data) != key
+
+
+def test_a_tokenizer_that_makes_other_codes_than_it_did_has_other_trials(folders, monkeypatch):
+    data, names = load("Toy"), ("letter", "rq-vae")
+    specs = [trial(data="Toy", features="features:circle", tokenizer=TOKENIZER | {"name": name}) for name in names]
+    before = [key_of(spec, data) for spec in specs]
+    monkeypatch.setitem(keys.REVISIONS, "letter", 99)
+    assert [key_of(spec, data) == key for spec, key in zip(specs, before, strict=True)] == [False, True]
 
 
 def test_settings_that_nothing_reads_make_no_other_trial():

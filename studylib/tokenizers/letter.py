@@ -8,6 +8,8 @@ embedding h (of SASRec, from the training split alone) among those of the others
     L_CF = - mean over i of log( exp <z^_i, h_i> / sum over j of exp <z^_i, h_j> ),
 
 z^ passing through a linear map where the widths differ. Its gradient goes straight through the codes to the encoder.
+How long h is, is the recommender's own affair (weight decay leaves SASRec's rows here about 0.4 long, and a softmax of
+products of that length is flat whatever the codes are), so h is scaled to unit variance first (the study's own step).
 Items without a collaborative embedding are left out of it, as item and as other: only their content says what their
 codes are. 004 (section 4.2) finds LETTER to fail where there are many of them.
 
@@ -16,10 +18,9 @@ balanced k-means, anew each epoch, and each item's code e_i is pulled to another
 
     L_Div = - mean over i of log( exp <e_i, e_+> / sum over codes e_j other than e_i of exp <e_i, e_j> ).
 
-Both are sums of inner products, so their force grows with the lengths of z^, e and h. Inputs of unit length give short
-ones: at LETTER's weights and a few hundred steps the codes stay nearly RQ-VAE's, and it takes more steps or a larger
-``alignment`` to move them. L_Div has little to cure here, where restarts and the start at k-means keep the codes' use
-even already; in large weights it makes it less even.
+Both are sums of inner products, so their force grows with the lengths of z^ and e, which are short where inputs are of
+unit length. L_Div has little to cure here, where restarts and the start at k-means keep the codes' use even already; in
+large weights it makes it less even.
 """
 
 from collections import defaultdict
@@ -73,6 +74,19 @@ def diversity_loss(
     codes, others = codes[others >= 0], others[others >= 0]
     similar = (book[codes] @ book.T).scatter(1, codes[:, None], -torch.inf)
     return functional.cross_entropy(similar, others, reduction="sum") / max(len(codes), 1)
+
+
+def unit_variance(collaborative: Float[np.ndarray, "items width"]) -> Float[np.ndarray, "items width"]:
+    """Divided by the root of the mean variance of its dimensions, over the rows that are not zeros.
+
+    Their mean stays: it adds the same to every product of a softmax.
+
+    >>> unit_variance(np.array([[1.0, 7.0], [3.0, 7.0], [0.0, 0.0]])).round(2).tolist()
+    [[1.41, 9.9], [4.24, 9.9], [0.0, 0.0]]
+    """
+    known = collaborative[collaborative.any(1)]
+    spread = float(np.sqrt(known.var(axis=0).mean())) if len(known) else 0.0
+    return collaborative / spread if spread else collaborative
 
 
 class Regularisation(rq_vae.Terms):
@@ -163,7 +177,7 @@ def fit(
         )
     if diversity and clusters > codes:
         raise StudyError(f"letter: {codes} codes cannot fill {clusters} clusters; set clusters to fewer")
-    known = torch.as_tensor(np.ascontiguousarray(collaborative), dtype=torch.float32)
+    known = torch.as_tensor(np.ascontiguousarray(unit_variance(collaborative)), dtype=torch.float32)
     more = Regularisation(known, {"alignment": alignment, "diversity": diversity}, clusters, seed)
     result = rq_vae.fit(embeddings, codes=codes, seed=seed, terms=more, **settings)
     return replace(result, report=tuple(row | more.means(row["epoch"]) for row in result.report))
