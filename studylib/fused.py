@@ -14,7 +14,7 @@ from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import WHOLE, Ranks
-from studylib.tables import METRIC, per_user, validation
+from studylib.tables import METRIC, best_by_validation, per_user
 
 
 def by_strategy(groups: dict[str, Sequence[dict]], texts: Sequence[str], strategies: Sequence[str]) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def fusion_pairs(
             pairs[f"{strategy}: {text} against {texts[0]}"] = pair
     for strategy in strategies:
         for text in texts:
-            better = max((text, image), key=lambda half: validation(groups[half]))
+            better = best_by_validation(groups, (text, image))
             name = fused_label(text, strategy)
             pairs[f"{name}, against {better} alone"] = (groups[name], groups[better])
     for text in texts:
@@ -76,7 +76,7 @@ def fusion_pairs(
     pairs |= {f"{first}, against {control}": (groups[first], groups[control]) for control in controls}
     if (knn := method("none", "item-knn").label) in groups:
         rows = [fused_label(text, strategy) for strategy in strategies for text in texts]
-        best = max(rows, key=lambda row: validation(groups[row]))
+        best = best_by_validation(groups, rows)
         pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
     return pairs
 

@@ -102,6 +102,21 @@ class Parameters(Fields):
         """The features of a text fused with the image, in the order in which their codes are written."""
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
+    def as_long(self) -> "Parameters":
+        """The same with ``longer`` for late fusion, and MSCGRec's settings (``stacked_generator``) for every row.
+
+        All of these rows have as many seeds as ``fewer_seeds`` says of ``longer``.
+        """
+        generator = self.generator | self.stacked_generator
+        return self.model_copy(
+            update={"late": self.longer, "generator": generator, "seeds": self._seeds("longer"), "fewer_seeds": {}}
+        )
+
+    def rows_as_long(self) -> dict[str, list[Trial]]:
+        """Both halves and their late fusion, ``as_long``; none where ``longer`` names none."""
+        long = self.as_long()
+        return long.alone() | long.fused("late") if self.longer else {}
+
     def as_in_004(self) -> "Parameters":
         """Of the rows of fusion those that 004 has: the gate, A and C; of published IDs in as many levels."""
         names = [self._of_004("late", known) for known in ("A", "C")]

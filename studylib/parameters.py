@@ -13,7 +13,13 @@ from studylib.methods import METHODS
 from studylib.settings import Settings
 
 # The table (studylib/ablations.py) of rows that are not called like it.
-TABLE_OF = {"fused_shapes": "shapes", "fused_pages": "pages", "rivals": "tokenizers", "freely": "late"}
+TABLE_OF = {
+    "fused_shapes": "shapes",
+    "fused_pages": "pages",
+    "rivals": "tokenizers",
+    "freely": "late",
+    "longer": "late",
+}
 
 
 class Fields(Settings):
@@ -46,6 +52,7 @@ class Fields(Settings):
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
     freely: tuple[str, ...] = ()
+    longer: tuple[str, ...] = ()
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = ("1024", "256")
@@ -131,7 +138,7 @@ class Fields(Settings):
         rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
         for row, seeds in self.fewer_seeds.items():
             # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and not _is_method(row) and not is_choice(row):
+            if row not in rows_here and not _is_method(row) and not is_choice(row) and row != "longer":
                 raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
             if seeds < 1:
                 raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")

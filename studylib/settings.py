@@ -49,10 +49,10 @@ def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
         near = get_close_matches(str(problem["loc"][-1]), known, 1)
         meant = f"did you mean {near[0]!r}? There are" if near else "there are"
         return f"unknown setting {shown(where)}; {meant} {', '.join(known)}"
+    says, given = problem["msg"].removeprefix("Value error, "), shown(problem.get("input"))
     if not where:  # several settings that do not go together
-        says = problem["msg"].removeprefix("Value error, ")
-        return f"{says} (given {shown(problem.get('input'))}); change one of them"
-    return f"setting {where!r}: {problem['msg'].lower()} (given {shown(problem.get('input'))}); change its value"
+        return f"{says} (given {given}); change one of them"
+    return f"setting {where!r}: {says[:1].lower()}{says[1:]} (given {given}); change its value"
 
 
 def _settings_at(model: type[BaseModel], place: Sequence[str | int]) -> dict:

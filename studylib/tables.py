@@ -1,6 +1,6 @@
 """From finished trials to tables: means over seeds, paired tests over users, the paper's number beside ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -140,6 +140,11 @@ def recommendation(
 def validation(group: Sequence[dict]) -> float:
     """Mean over seeds of the best epoch's Recall@10 on the validation split: what a choice of rows may look at."""
     return float(np.mean([best_epoch(record["epochs"])["recall@10"] for record in group]))
+
+
+def best_by_validation(groups: dict[str, Sequence[dict]], names: Iterable[str]) -> str:
+    """Which of these rows is best on the validation split; of equal ones the first."""
+    return max(names, key=lambda name: validation(groups[name]))
 
 
 def validation_users(group: Sequence[dict]) -> int:
@@ -309,7 +314,7 @@ def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str
     lengths = [trained_for(groups[name]) for name in own]
     alike = [name for name in others if trained_for(groups[name]) in lengths]
     return [
-        max(alike or others, key=lambda name: validation(groups[name])),
+        best_by_validation(groups, alike or others),
         *(name for name in ("SASRec", "item-kNN") if name in groups),
     ]
 

@@ -9,7 +9,7 @@ from scipy import stats
 from studylib.analysis.significance import Comparison, compare
 from studylib.drawn import TRAINED
 from studylib.metrics import best_epoch
-from studylib.tables import METRIC, METRICS, epochs_planned, paired, per_user, validation, validation_users
+from studylib.tables import METRIC, METRICS, best_by_validation, epochs_planned, paired, per_user, validation_users
 
 EQUAL = 0.01  # relative change up to which two rows count as equal
 FEWER_SEEDS = (
@@ -128,7 +128,7 @@ def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str
         return ["Rows were validated on different users, so none is chosen here as the best by validation."]
     name_of = _name_of(table)
     # The best is chosen on validation, so that its test is no test of its luck; the strongest baseline gets its luck.
-    best = max(content["method"], key=lambda name: validation(groups[name]))
+    best = best_by_validation(groups, content["method"])
     strongest = baselines.loc[baselines[METRIC].idxmax(), "method"]
     mean = table.set_index("method")[METRIC]
     found = compare(*paired(groups[best], groups[strongest], METRIC))
@@ -157,6 +157,21 @@ def _said(found: Comparison) -> str:
 def over_users_alone(by_seeds: float) -> str:
     """What is to be said of a test that knows nothing of seeds: its standard error by them is NaN."""
     return ", over users alone (one seed each)" if np.isnan(by_seeds) else ""
+
+
+def of_fusion(
+    table: pd.DataFrame,
+    groups: dict[str, Sequence[dict]],
+    contrasts: pd.DataFrame,
+    rows: Sequence[str],
+    goals: dict[str, float],
+) -> list[str]:
+    """What there is to say of fused rows: ``best_row``, ``decided``, ``reached`` by the best of ``rows``, the fused
+    ones, by validation, and ``still_rising`` of these.
+    """
+    best = best_by_validation(groups, rows)
+    lines = best_row(table, groups) + decided(contrasts)
+    return lines + reached(best, groups[best], goals) + still_rising(groups, rows)
 
 
 def decided(contrasts: pd.DataFrame) -> list[str]:

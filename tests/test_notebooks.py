@@ -39,7 +39,7 @@ def test_a_notebook_is_a_document(file):
     assert book.cells[0].cell_type == "markdown"
     assert all(word in book.cells[0].source for word in ("**Question", "**Answers**", "**Costs**"))
     assert book.cells[1].metadata.tags == ["parameters"]
-    assert max(len(cell.source.splitlines()) for cell in code) <= 20
+    assert max(len(cell.source.splitlines()) for cell in code[1:]) <= 20  # the parameters are a list
     for cell in code:
         assert not cell.outputs
         assert cell.execution_count is None
@@ -396,6 +396,18 @@ def test_settings_of_the_stacked_rows_are_theirs_alone():
     assert {spec.generator.positions for (spec,) in rows(budget="paper")[1].values()} == {"two-part", "t5"}
     with pytest.raises(StudyError, match="softmax: in this the rows of mscgrec differ"):
         rows(stacked_generator={"softmax": "level"})
+
+
+def test_what_is_trained_longer_has_both_halves_as_long():
+    given = {"texts": ["minilm"], "seeds": 3, "stacked_generator": {"epochs": 77}, "fewer_seeds": {"longer": 2, "B": 1}}
+    found = notebook.check(given | {"late": ["A"], "longer": ["B"]}, "here")
+    rows = found.rows_as_long()
+    assert list(rows) == ["MiniLM-L6", "EfficientNet-Lite0", "MiniLM-L6 + image, B interleaved"]
+    assert {(len(trials), *{spec.generator.epochs for spec in trials}) for trials in rows.values()} == {(2, 77)}
+    assert {spec.generator.epochs for trials in found.fused("late").values() for spec in trials} == {40}
+    assert notebook.check(given | {"longer": []}, "here").rows_as_long() == {}
+    with pytest.raises(StudyError, match="setting 'longer': 'gate' is none of A, A:text"):
+        notebook.check({"longer": ["gate"]}, "here")
 
 
 def test_codes_are_asked_for_of_all_seeds():
