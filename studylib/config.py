@@ -223,11 +223,12 @@ class Trial(Settings):
     """One training and evaluation, described completely.
 
     ``budget`` says where the generator's settings started from, and is a part of the trial's key.
-    ``features``: an encoder's name, ``features:<file>``, ``index:<name>`` (ready Semantic IDs), ``random``, or ``none``
-    for a baseline that reads no content; several, joined by ``+``, are put together as ``fusion`` says: early (mean,
-    concatenation, gate; studylib/fusion/early.py), late (late, interleaved, delimited; studylib/fusion/late.py), or
-    stacked (001: a history carries all of them, ``target`` alone is written). ``collaborative`` as a feature is the
-    item embeddings of SASRec with the settings of that name and the trial's seed.
+    ``features``: an encoder's name (``shuffled:<name>``: its rows dealt to other items), ``features:<file>``,
+    ``index:<name>`` (ready Semantic IDs), ``random``, or ``none`` for a baseline that reads no content; several,
+    joined by ``+``, are put together as ``fusion`` says: early (mean, concatenation, gate; studylib/fusion/early.py),
+    late (late, interleaved, delimited; studylib/fusion/late.py), or stacked (001: a history carries all of them,
+    ``target`` alone is written). ``collaborative`` as a feature is the item embeddings of SASRec with the settings of
+    that name and the trial's seed.
     """
 
     data: str

@@ -33,7 +33,7 @@ def by_strategy(groups: dict[str, Sequence[dict]], texts: Sequence[str], strateg
     return pd.DataFrame(rows)
 
 
-def levels(groups: dict[str, Sequence[dict]], alone: Iterable[str]) -> dict[str, float]:
+def reference_lines(groups: dict[str, Sequence[dict]], alone: Iterable[str]) -> dict[str, float]:
     """What fused rows are seen beside: the mean of each modality alone, and of item-kNN, which reads no content."""
     found = {f"{name} alone": per_user(groups[name], METRIC).mean() for name in alone}
     knn = method("none", "item-knn").label
@@ -155,10 +155,10 @@ def hits_beside_halves(groups: dict[str, Sequence[dict]], trials: dict[str, Sequ
             continue
         between = shared_hits(*(groups[half] for half in halves))
         for half, written in zip(halves, ("first", "second"), strict=True):
-            shared = identical_hits(groups[name], groups[half], resamples=200)
+            shared = identical_hits(groups[name], groups[half])
             less = dict.fromkeys(("two seeds", "difference", "low", "high"), np.nan)
             if len(groups[half]) > 1:
-                less = beyond_seeds(groups[name], groups[half], resamples=200)
+                less = beyond_seeds(groups[name], groups[half])
             row = {"fused": name, "half": half, "written": written, "shared": shared["overlap"]}
             row |= {"low": shared["low"], "high": shared["high"], "two seeds": less["two seeds"]}
             row |= {"difference": less["difference"]} | {f"difference {end}": less[end] for end in ("low", "high")}

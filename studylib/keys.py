@@ -15,7 +15,9 @@ from studylib.files import shown
 from studylib.settings import checked
 from studylib.store import FORMAT, canonical
 
-REVISIONS = {"letter": 2}  # of a tokenizer that makes other codes of the same settings than it once did
+# Of a tokenizer that makes other codes of the same settings than it once did. Who raises one deletes its trials: where
+# the data set is not, trials are found by their settings alone (trials.py).
+REVISIONS = {"letter": 2}
 
 
 def key_of(trial: Trial, data: Dataset) -> str:

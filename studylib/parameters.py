@@ -55,7 +55,7 @@ class Fields(Settings):
     longer: tuple[str, ...] = ()
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
-    pages: tuple[str, ...] = ("1024", "256")
+    pages: tuple[str, ...] = Field(("1024", "256"), min_length=2)
     fusions: tuple[str, ...] = ("gate",)
     fused_pages: tuple[str, ...] = ()
     readers: tuple[str, ...] = ("ppocr-v6", "pixels")
@@ -148,9 +148,8 @@ class Fields(Settings):
 def _is_method(row: str) -> bool:
     """Is it what codes are made from, perhaps written or masked by a row of MSCGRec (``writing:minilm``)?
 
-    >>> [_is_method(row) for row in ("minilm", "shuffled:minilm", "writing:features:mine", "masked:random", "minilmm")]
+    >>> [_is_method(row) for row in ("minilm", "shuffled:minilm", "writing:features:mine", "index:mine", "minilmm")]
     [True, True, True, True, False]
     """
-    of_mscgrec = row.removeprefix("writing:").removeprefix("masked:")
-    name = of_mscgrec.removeprefix("shuffled:")
-    return name in METHODS or (of_mscgrec != row and name.startswith(("features:", "index:")))
+    name = row.removeprefix("writing:").removeprefix("masked:").removeprefix("shuffled:")
+    return name in METHODS or name.startswith(("features:", "index:"))

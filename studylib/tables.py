@@ -156,7 +156,10 @@ def validation_users(group: Sequence[dict]) -> int:
 def trained_for(group: Sequence[dict]) -> tuple:
     """How a row was to be trained, on how much of each history, and how many users chose its epoch."""
     settings = group[0]["trial"]["generator"]
-    alike = ("epochs", "targets", "targets_per_step", "lr", "weight_decay", "dropout", "history")
+    alike = (
+        "epochs", "targets", "targets_per_step", "training", "augmentation", "history", "lr", "weight_decay", "dropout",
+        "validate_every", "patience",
+    )  # fmt: skip
     return *(settings.get(name) for name in alike), validation_users(group)
 
 

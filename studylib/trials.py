@@ -101,7 +101,7 @@ def _read(trials: Sequence[Trial], store: Store) -> list[dict]:
                 same = [record for record in same if record["key"] == current] or same
         if len(same) != 1:
             cure = "run the notebook with train: true" if not same else (
-                "they are of different data: delete the folders of all but one of "
+                "they are of different data, or of code that has changed: delete the folders of all but one of "
                 + ", ".join(row["key"] for row in same)
             )  # fmt: skip
             raise StudyError(

@@ -122,8 +122,8 @@ def test_points_are_of_their_own_cell_and_as_sure_as_users_and_seeds_are():
     assert wide[("B interleaved", "MiniLM-L6")] > 3 * wide.drop(("B interleaved", "MiniLM-L6")).max(), (
         "two seeds differ"
     )
-    assert fused.levels(groups, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1, "item-kNN": pytest.approx(1 / 3)}
-    assert fused.levels({"MiniLM-L6": groups["MiniLM-L6"]}, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1}
+    assert fused.reference_lines(groups, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1, "item-kNN": pytest.approx(1 / 3)}
+    assert fused.reference_lines({"MiniLM-L6": groups["MiniLM-L6"]}, ["MiniLM-L6"]) == {"MiniLM-L6 alone": 1}
 
 
 def test_a_control_takes_the_pictures_place_alone():

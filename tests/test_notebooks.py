@@ -159,7 +159,8 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"fewer_seeds": {"writing:minilmm": 1}}, "fewer_seeds: no row is called 'writing:minilmm'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
         ({"fusions": ["opq"]}, "'opq' is none of gate"),
-        ({"pages": ["1024"], "fused_pages": ["256"]}, "256: none of pages"),
+        ({"pages": ["1024", "512"], "fused_pages": ["256"]}, "256: none of pages"),
+        ({"pages": ["1024"]}, "setting 'pages'"),
         ({"features": ["random"], "reference": "minilm"}, "'minilm' is none of the features random"),
         ({"generator": {"lrr": 1}}, "unknown setting 'generator.tiger.lrr'"),
     ],
@@ -355,7 +356,7 @@ def test_pages_are_for_what_reads_pages():
     given = {"resized": ["pixels"], "pages": ["1024", "256", "256:varied"], "fused_pages": ["1024", "256:varied"]}
     alone, fused = notebook.check(given, "x").drawn().values()
     assert ([*alone], [*fused]) == (["1024 px", "256 px", "256 px, varied"], ["1024 px", "256 px, varied"])
-    varied = notebook.check({"varied": ["pixels"], "resized": ["pixels"], "pages": ["1024:varied"]}, "x")
+    varied = notebook.check({"varied": ["pixels"], "resized": ["pixels"], "pages": ["1024:varied", "256:varied"]}, "x")
     assert [*varied.on_varied().values()] == [varied.drawn()["raw pixels 64x64"]["1024 px, varied"]]
     for name in ("minilm", "random", "index:x", "features:x"):
         given = notebook.check({"resized": [name], "varied": [name], "fusions": []}, "x")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from studylib.analysis.significance import compare, holm
 from studylib.data import Dataset
-from studylib.tables import paired, per_user
+from studylib.tables import METRIC, paired, per_user
 from studylib.wording import over_users_alone
 
 FIRST = (0, 1, 4, 8, 16, 32, 64, 128)  # the least number of occurrences in each group of targets
@@ -36,7 +36,7 @@ def by_occurrence(
     0  share of targets  0.666667     0.333333  1.000000
     1                 m  0.500000     0.000000  0.333333
     """
-    group = np.searchsorted(FIRST, occurrences, side="right") - 1
+    group = _group(occurrences)
     there = [number for number in range(len(FIRST)) if (group == number).any()]
     rows = [{"method": SHARE} | {_name(number): (group == number).mean() for number in there} | {"all": 1.0}]
     for method, value in values.items():
@@ -47,8 +47,12 @@ def by_occurrence(
 
 def of_rows(groups: dict[str, Sequence[dict]], names: Sequence[str], data: Dataset) -> pd.DataFrame:
     """``by_occurrence`` of some rows' Recall@10, means over seeds."""
-    hits = {name: per_user(groups[name], "recall@10").mean(0) for name in names}
+    hits = {name: per_user(groups[name], METRIC).mean(0) for name in names}
     return by_occurrence(hits, occurrences(data))
+
+
+def _group(occurrences: Int[np.ndarray, " users"]) -> Int[np.ndarray, " users"]:
+    return np.searchsorted(FIRST, occurrences, side="right") - 1
 
 
 def _name(number: int) -> str:
@@ -67,9 +71,9 @@ def parts(
     The parts of one other row add up to the whole difference. Columns: ``against``, ``occurrences``, ``share of
     targets``, and those of ``significance.compare``; ``p holm`` is corrected over all rows.
     """
-    group, rows = np.searchsorted(FIRST, occurrences, side="right") - 1, []
+    group, rows = _group(occurrences), []
     for other in others:
-        one, two = paired(groups[first], groups[other], "recall@10")
+        one, two = paired(groups[first], groups[other], METRIC)
         for number in np.unique(group):
             found = compare(one * (group == number), two * (group == number))
             rows.append({"against": other, "occurrences": _name(number), SHARE: (group == number).mean()} | found.row)

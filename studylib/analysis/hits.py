@@ -15,7 +15,7 @@ K = 10  # a target among so many is a hit
 
 
 def identical_hits(
-    first: Sequence[dict], second: Sequence[dict], k: int = K, seed: int = 0, resamples: int = 1000
+    first: Sequence[dict], second: Sequence[dict], k: int = K, seed: int = 0, resamples: int = 200
 ) -> dict[str, float]:
     """Which share of the users that two models hit are the same users; each argument is the seeds of one model.
 
@@ -58,7 +58,7 @@ def shared_hits(first: Sequence[dict], second: Sequence[dict]) -> float:
     return _overlap(met, np.ones(met.first.shape[1]))
 
 
-def beyond_seeds(model: Sequence[dict], half: Sequence[dict], seed: int = 0, resamples: int = 1000) -> dict[str, float]:
+def beyond_seeds(model: Sequence[dict], half: Sequence[dict], seed: int = 0, resamples: int = 200) -> dict[str, float]:
     """What ``model`` and ``half`` share of their hits (``overlap``) less what two seeds of ``half`` do.
 
     ``two seeds``, what these share; ``difference``, with ``low`` and ``high``, its 95 % interval over users, who are
@@ -155,7 +155,7 @@ def of_all_rows(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     """
     hitting = hitting_rows(groups)
     return pd.DataFrame(
-        {"first": first, "second": second} | identical_hits(groups[first], groups[second], resamples=200)
+        {"first": first, "second": second} | identical_hits(groups[first], groups[second])
         for first, second in combinations_with_replacement(hitting, 2)
         if first != second or len(groups[first]) > 1
     )

@@ -95,7 +95,7 @@ class Gate(nn.Module):
 
 
 def _gated(x: np.ndarray, y: np.ndarray, seed: int, counts: Sequence[float] = (1.0, 1.0)) -> tuple[np.ndarray, dict]:
-    """Train a gate on all items; returns the fused vectors, and the mean gate value of each modality."""
+    """Train a gate on all items; returns the fused vectors, each modality's mean gate value, and the error left."""
     x, y = (torch.as_tensor(np.ascontiguousarray(modality), dtype=torch.float32) for modality in (x, y))
     with torch.random.fork_rng(devices=[]):  # the generator's own draws must not depend on the fusion
         torch.manual_seed(seed)

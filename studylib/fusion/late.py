@@ -24,7 +24,7 @@ def combine(modalities: Sequence[SemanticIds], layout: str, deduplicate: bool = 
     Items that share the codes of all modalities get a last level that numbers them, if there are such items.
 
     Raises:
-        StudyError: other than two modalities or more; they have different numbers of items.
+        StudyError: fewer than two modalities; they have different numbers of items.
 
     >>> ids = combine([SemanticIds(np.array([[5], [5]]), (6,)), SemanticIds(np.array([[1], [2]]), (3,))], "delimited")
     >>> ids.codes.tolist(), ids.sizes, ids.parts

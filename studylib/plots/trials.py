@@ -156,7 +156,7 @@ def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: di
     Args:
         table: from ``fused.by_strategy``.
         kinds: of the texts; where two are of one kind, the later is lighter.
-        lines: from ``fused.levels``.
+        lines: from ``fused.reference_lines``.
     """
     strategies, texts = table["strategy"].unique(), table["text"].unique()
     for number, (name, value) in enumerate(lines.items()):  # black, for the colours are the points'
@@ -207,7 +207,7 @@ def strategy_panels(table: pd.DataFrame, kinds: Sequence[str], lines: dict[str, 
     return figure
 
 
-def parts(table: pd.DataFrame, first: str) -> Figure:
+def parts(table: pd.DataFrame, title: str) -> Figure:
     """A panel for each other row: what each group of targets adds to the difference, from ``frequency.parts``."""
     others = list(table["against"].unique())
     figure, axes = plt.subplots(1, len(others), figsize=(6.6, 2.6), sharey=True, squeeze=False)
@@ -221,7 +221,7 @@ def parts(table: pd.DataFrame, first: str) -> Figure:
         axis.set_title("against " + other.replace(", ", ",\n"), fontsize="small")
     axes[0, 0].set_ylabel("part of the difference,\nRecall@10 (95 %)")
     figure.supxlabel("occurrences of the target in training", fontsize="small")
-    figure.suptitle(first)
+    figure.suptitle(title)
     return figure
 
 
