@@ -308,18 +308,18 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
 
 
 def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:
-    """The row with content, none of ``own``, that is best on validation, then SASRec and item-kNN if they are rows.
+    """The rows with content, none of ``own``, that are best on validation, then SASRec and item-kNN if they are rows.
 
-    Where some of the others were trained as long as one of ``own`` and validated on as many users, it is one of these.
+    They are the best of those that were trained as long as one of ``own`` and validated on as many users, and the best
+    of the others, whose values on validation are not comparable with theirs; one where all are of one sort.
     """
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
     others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
     lengths = [trained_for(groups[name]) for name in own]
     alike = [name for name in others if trained_for(groups[name]) in lengths]
-    return [
-        best_by_validation(groups, alike or others),
-        *(name for name in ("SASRec", "item-kNN") if name in groups),
-    ]
+    unlike = [name for name in others if name not in alike]
+    best = [best_by_validation(groups, names) for names in (alike, unlike) if names]
+    return best + [name for name in ("SASRec", "item-kNN") if name in groups]
 
 
 def means(

@@ -69,7 +69,7 @@ def test_how_long_collaborative_embeddings_are_or_where_their_middle_is_changes_
 
 
 def test_rows_that_are_all_alike_are_left_as_they_are():
-    for h in (np.ones((4, 2)), np.zeros((4, 2))):
+    for h in (np.ones((4, 2)), np.zeros((4, 2)), np.full((7, 4), 0.1), np.full((7, 4), 0.1, "f4")):
         assert (letter.unit_variance(h) == h).all()
 
 

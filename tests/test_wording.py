@@ -35,8 +35,36 @@ def test_the_best_row_is_the_best_on_validation():
     groups["best"][0]["trial"]["generator"]["validation_users"] = 299
     assert "validated on different users" in wording.findings(tables.comparison(groups), groups)[-1]
     third = groups | {"third": [record("mpnet", 0, rng.integers(0, 40, 300).tolist())]}
-    assert tables.strongest(third, ["lucky"])[0] == "third"  # trained as "lucky" was; "best" had other validation users
-    assert tables.strongest(third, ["lucky", "third"])[0] == "best"  # nobody else was
+    assert tables.strongest(third, ["lucky"]) == ["third", "best", "item-kNN"]  # "best" had other validation users
+    assert tables.strongest(third, ["lucky", "third"]) == ["best", "item-kNN"]  # nobody else was trained as they were
+    lucky = groups["lucky"][0]["trial"]["generator"]
+    for name in ("epochs", "training", "augmentation", "validate_every", "patience"):
+        third["third"][0]["trial"]["generator"] = lucky | {name: "other"}
+        assert tables.trained_for(third["third"]) != tables.trained_for(groups["lucky"])
+    assert tables.trained_for([{**third["third"][0], "trial": {"generator": lucky}}]) == tables.trained_for(
+        groups["lucky"]
+    )
+
+
+def test_what_is_said_of_fusion_is_of_the_best_fused_row_by_validation():
+    rng = np.random.default_rng(0)
+    names = {"half": "minilm", "one": "minilm+pixels", "other": "minilm+random"}
+    groups = {name: [record(of, 0, rng.integers(0, 20, 300).tolist())] for name, of in names.items()}
+    for name, value in (("half", 0.9), ("one", 0.1), ("other", 0.5)):
+        groups[name][0]["epochs"] = [{"epoch": 2, "recall@10": value}]
+        groups[name][0]["data"]["interactions"] = 1200
+        groups[name][0]["trial"]["generator"] |= {"epochs": 2, "targets": 600}
+    groups["item-kNN"] = [record("none", 0, rng.integers(0, 40, 300).tolist(), "item-knn")]
+    contrasts = tables.contrasts({"one against half": (groups["one"], groups["half"])})
+    said = wording.of_fusion(tables.comparison(groups), groups, contrasts, ["one", "other"], {"every item": 0.0})
+    assert said[0].startswith("The best row with content by validation, half (")
+    assert any(line.startswith("Of 1 pairs") for line in said)
+    assert said[-1].endswith(": one; other.")  # both are best in their last epoch
+    (goal,) = [line for line in said if line.startswith("Goal")]
+    assert goal.startswith("Goal, every item: other has ")
+    assert (
+        tables.best_by_validation(groups | {"again": groups["half"]}, ["again", "half"]) == "again"
+    )  # the first of equal
 
 
 def test_a_row_of_fewer_seeds_than_another_says_so():

@@ -9,7 +9,7 @@ embedding h (of SASRec, from the training split alone) among those of the others
 
 z^ passing through a linear map where the widths differ. Its gradient goes straight through the codes to the encoder.
 How long h is, is the recommender's own affair (weight decay leaves SASRec's rows here about 0.4 long, and a softmax of
-products of that length is flat whatever the codes are), so h is scaled to unit variance first (the study's own step).
+their products with the short z^ of this study is nearly flat), so h is scaled to unit variance first (our own step).
 Items without a collaborative embedding are left out of it, as item and as other: only their content says what their
 codes are. 004 (section 4.2) finds LETTER to fail where there are many of them.
 
@@ -86,7 +86,8 @@ def unit_variance(collaborative: Float[np.ndarray, "items width"]) -> Float[np.n
     """
     known = collaborative[collaborative.any(1)]
     spread = float(np.sqrt(known.var(axis=0).mean())) if len(known) else 0.0
-    return collaborative / spread if spread else collaborative
+    # Rows that are alike but for rounding have no spread to divide by.
+    return collaborative / spread if spread > 1e-6 * np.abs(known).max(initial=0) else collaborative
 
 
 class Regularisation(rq_vae.Terms):
