@@ -218,7 +218,7 @@ def parts(table: pd.DataFrame, title: str) -> Figure:
         axis.errorbar(range(len(rows)), rows["difference"], yerr=spread, fmt="o", color=LINES[0], capsize=3)
         axis.axhline(0, color="#333333", linewidth=0.8)
         axis.set_xticks(range(len(rows)), names, rotation=45, ha="right")
-        axis.set_title("against " + other.replace(", ", ",\n"), fontsize="small")
+        axis.set_title("\n".join(wrap(f"against {other}", 92 // len(others))), fontsize="small")
     axes[0, 0].set_ylabel("part of the difference,\nRecall@10 (95 %)")
     figure.supxlabel("occurrences of the target in training", fontsize="small")
     figure.suptitle(title)
