@@ -121,6 +121,7 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
     known = {choice.label for table in (TOKENIZERS, COLLISIONS, GENERATORS, MSCGREC) for choice in table.values()}
     known |= {method.label for method in METHODS.values()} | {f"TIGER, {method.label}" for method in METHODS.values()}
     known |= {f"{row.label}, {method.label}" for row in TOKENIZERS.values() for method in METHODS.values()}
+    known |= {f"{method.label}, as long" for method in METHODS.values()}  # of 12_mscgrec
     known |= {shape(f"{n}x256").label for n in range(1, 6)}
     known |= {
         f"{method.label}, {page(name).label}"
