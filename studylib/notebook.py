@@ -20,6 +20,8 @@ from studylib.parameters import Fields
 from studylib.paths import name_of
 from studylib.settings import checked
 
+AS_MSCGREC = ", as MSCGRec"  # in 12, of rows that are none of MSCGRec's and have its settings
+
 
 class Parameters(Fields):
     """The parameters of a notebook, and the trials that they ask for."""
@@ -42,11 +44,15 @@ class Parameters(Fields):
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
         """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``.
 
-        A row that ``fewer_seeds`` names, by its features or its choices, has at most so many.
+        A row that ``fewer_seeds`` names, by its features or its choices, has at most so many. Steps and rate of
+        alignment among the generator's settings are for rows that are aligned; the others have none.
         """
-        seeds = self._seeds(features, *choice.names)
-        aligned, more = ALIGNMENT[self.budget] | self.alignment if choice.aligned else {}, {}
-        generator = self.generator | choice.generator | aligned
+        seeds, more = self._seeds(features, *choice.names), {}
+        aligned, generator = ALIGNMENT[self.budget], self.generator | choice.generator
+        if choice.aligned:
+            generator = aligned | generator
+        else:
+            generator = {name: value for name, value in generator.items() if name not in aligned}
         if choice.fusion == "stacked":
             more["target"] = choice.target or self.target
         if generator.get("training", BUDGETS[self.budget].training) == "windows":
@@ -102,20 +108,13 @@ class Parameters(Fields):
         """The features of a text fused with the image, in the order in which their codes are written."""
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
-    def as_long(self) -> "Parameters":
-        """The same with ``longer`` for late fusion, and MSCGRec's settings (``stacked_generator``) for every row.
+    def as_mscgrec(self) -> "Parameters":
+        """The same with ``late_as_mscgrec`` for late fusion, and MSCGRec's settings (``stacked_generator``) throughout.
 
-        All of these rows have as many seeds as ``fewer_seeds`` says of ``longer``.
+        All of these rows have as many seeds as ``fewer_seeds`` says of ``late_as_mscgrec``.
         """
-        generator = self.generator | self.stacked_generator
-        return self.model_copy(
-            update={"late": self.longer, "generator": generator, "seeds": self._seeds("longer"), "fewer_seeds": {}}
-        )
-
-    def rows_as_long(self) -> dict[str, list[Trial]]:
-        """Both halves and their late fusion, ``as_long``; none where ``longer`` names none."""
-        long = self.as_long()
-        return long.alone() | long.fused("late") if self.longer else {}
+        more = {"late": self.late_as_mscgrec, "seeds": self._seeds("late_as_mscgrec"), "fewer_seeds": {}}
+        return self.model_copy(update=more | {"generator": self.generator | self.stacked_generator})
 
     def as_in_004(self) -> "Parameters":
         """Of the rows of fusion those that 004 has: the gate, A and C; of published IDs in as many levels."""
@@ -246,6 +245,19 @@ class Parameters(Fields):
             choice.label: self._stacked(self.modalities if choice.fusion == "stacked" else (self.target,), choice)
             for choice in choices("mscgrec", self.mscgrec).values()
         }
+
+    def beside_mscgrec(self) -> dict[str, list[Trial]]:
+        """001's Table 2 without the baselines: generators of one modality, late fusion, then the rows of ``stacked()``.
+
+        Late fusion ``as_mscgrec``, if asked for, and its halves come last; their labels end in ``AS_MSCGREC``.
+        """
+        rows = {f"TIGER, {name}": trials for name, trials in self.alone().items()}
+        rows["TIGER, SASRec items"] = self.content("collaborative")
+        rows |= self.retokenized() | self.fused("late") | self.stacked()
+        if self.late_as_mscgrec:
+            alike = self.as_mscgrec()
+            rows |= {f"{name}{AS_MSCGREC}": trials for name, trials in (alike.alone() | alike.fused("late")).items()}
+        return rows
 
     def alone_of_mscgrec(self) -> list[str]:
         """The row of ``stacked()`` that reads what is written and nothing else, if it is one."""

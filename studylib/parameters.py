@@ -18,7 +18,7 @@ TABLE_OF = {
     "fused_pages": "pages",
     "rivals": "tokenizers",
     "freely": "late",
-    "longer": "late",
+    "late_as_mscgrec": "late",
 }
 
 
@@ -52,7 +52,7 @@ class Fields(Settings):
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
     freely: tuple[str, ...] = ()
-    longer: tuple[str, ...] = ()
+    late_as_mscgrec: tuple[str, ...] = ()
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
     pages: tuple[str, ...] = Field(("1024", "256"), min_length=2)
@@ -71,7 +71,6 @@ class Fields(Settings):
     rivals: tuple[str, ...] = ("letter", "cost")
     ledger: str = "claims"
     lines: int = Field(20, ge=0, le=10_000)
-    alignment: dict[str, int | float] = Field(default_factory=dict)
     jobs: int = Field(0, ge=0)
     engine: str = ""
     train: bool = True
@@ -135,10 +134,15 @@ class Fields(Settings):
         for name, rows in self:
             if isinstance(rows, tuple) and len(set(rows)) < len(rows):
                 raise ValueError(f"{name} must differ from each other")
-        rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows}
+        if self.late_as_mscgrec and not self.stacked_generator:
+            raise ValueError(
+                "late_as_mscgrec: its rows have the settings of stacked_generator, which is empty; fill it"
+            )
+        # Rows as MSCGRec are called like those of ``late``, so all of them go by the list's name.
+        rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows} | {"late_as_mscgrec"}
         for row, seeds in self.fewer_seeds.items():
             # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and not _is_method(row) and not is_choice(row) and row != "longer":
+            if row not in rows_here and not _is_method(row) and not is_choice(row):
                 raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
             if seeds < 1:
                 raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")

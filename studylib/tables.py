@@ -12,6 +12,11 @@ from studylib.methods import Method, method
 from studylib.metrics import PickedRanks, Ranks, best_epoch, validated
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
+# The settings by which generators are trained alike, or not: see ``training_of``.
+TRAINING = (
+    "epochs", "targets", "targets_per_step", "training", "augmentation", "history", "lr", "weight_decay", "dropout",
+    "validate_every", "patience",
+)  # fmt: skip
 METRIC = "recall@10"  # what rows are compared by: validation, which chooses epochs and rows, knows no other
 
 # Which items are ranked, and where a record has their ranks: all, also where several share an ID; all but those of
@@ -153,14 +158,10 @@ def validation_users(group: Sequence[dict]) -> int:
     return min(users, group[0]["trial"]["generator"].get("validation_users", users))
 
 
-def trained_for(group: Sequence[dict]) -> tuple:
+def training_of(group: Sequence[dict]) -> tuple:
     """How a row was to be trained, on how much of each history, and how many users chose its epoch."""
     settings = group[0]["trial"]["generator"]
-    alike = (
-        "epochs", "targets", "targets_per_step", "training", "augmentation", "history", "lr", "weight_decay", "dropout",
-        "validate_every", "patience",
-    )  # fmt: skip
-    return *(settings.get(name) for name in alike), validation_users(group)
+    return *(settings.get(name) for name in TRAINING), validation_users(group)
 
 
 def by_rule(groups: dict[str, Sequence[dict]], rule: str) -> pd.DataFrame:
@@ -310,13 +311,13 @@ def _levels(quality: Sequence[dict], name: str, form: str) -> str:
 def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str]:
     """The rows with content, none of ``own``, that are best on validation, then SASRec and item-kNN if they are rows.
 
-    They are the best of those that were trained as long as one of ``own`` and validated on as many users, and the best
-    of the others, whose values on validation are not comparable with theirs; one where all are of one sort.
+    They are the best of those that were trained as one of ``own`` was (``training_of``), and the best of the others,
+    whose values on validation are not comparable with theirs; one where all are of one sort.
     """
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
     others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
-    lengths = [trained_for(groups[name]) for name in own]
-    alike = [name for name in others if trained_for(groups[name]) in lengths]
+    lengths = [training_of(groups[name]) for name in own]
+    alike = [name for name in others if training_of(groups[name]) in lengths]
     unlike = [name for name in others if name not in alike]
     best = [best_by_validation(groups, names) for names in (alike, unlike) if names]
     return best + [name for name in ("SASRec", "item-kNN") if name in groups]

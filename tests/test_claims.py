@@ -13,6 +13,7 @@ from studylib.analysis.claims import CONTRADICTED, DEPENDS, NOT_RUN, REPRODUCED,
 from studylib.config import trial
 from studylib.errors import StudyError
 from studylib.methods import METHODS
+from studylib.notebook import AS_MSCGREC
 from studylib.trials import run
 from tests.test_trials import QUICK, TOKENIZER
 
@@ -121,7 +122,7 @@ def test_the_ledger_asks_for_rows_that_notebooks_write():
     known = {choice.label for table in (TOKENIZERS, COLLISIONS, GENERATORS, MSCGREC) for choice in table.values()}
     known |= {method.label for method in METHODS.values()} | {f"TIGER, {method.label}" for method in METHODS.values()}
     known |= {f"{row.label}, {method.label}" for row in TOKENIZERS.values() for method in METHODS.values()}
-    known |= {f"{method.label}, as long" for method in METHODS.values()}  # of 12_mscgrec
+    known |= {f"{method.label}{AS_MSCGREC}" for method in METHODS.values()}
     known |= {shape(f"{n}x256").label for n in range(1, 6)}
     known |= {
         f"{method.label}, {page(name).label}"

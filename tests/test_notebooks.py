@@ -20,11 +20,12 @@ NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = paths.ROOT / "params" / "smoke" / "planted.yaml"
 PARAMS = [*sorted((paths.ROOT / "params").glob("*.yaml")), SMOKE]
 SMALLEST = {
-    "features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32, "generator": {"epochs": 1},
+    "features": ["minilm", "random"], "seeds": 1, "budget": "smoke", "codes": 32,
+    "generator": {"epochs": 1, "alignment": 3},
     "baselines": {"item-knn": {}, "sasrec": {"epochs": 1}}, "tokenizers": ["residual-kmeans", "rq-vae"],
     "encoders": ["minilm"], "shapes": ["3x32", "2x32"], "collisions": ["dedup", "none"], "generators": ["base", "free"],
     "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
-    "alignment": {"alignment": 3}, "resized": ["pixels"], "pages": ["1024", "256:varied"],
+    "resized": ["pixels"], "pages": ["1024", "256:varied"],
     "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
     "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"],
 }  # fmt: skip
@@ -39,7 +40,7 @@ def test_a_notebook_is_a_document(file):
     assert book.cells[0].cell_type == "markdown"
     assert all(word in book.cells[0].source for word in ("**Question", "**Answers**", "**Costs**"))
     assert book.cells[1].metadata.tags == ["parameters"]
-    assert max(len(cell.source.splitlines()) for cell in code[1:]) <= 20  # the parameters are a list
+    assert max(len(cell.source.splitlines()) for cell in code) <= 20
     for cell in code:
         assert not cell.outputs
         assert cell.execution_count is None
@@ -374,14 +375,15 @@ def test_baselines_with_fewer_seeds():
 def test_alignment_is_the_budgets_if_nothing_else_is_said():
     """000, section 4.1.2: 2,000 steps at 1e-4, for the paper's sizes."""
 
-    def aligned(**given):
-        found = notebook.check({"late": ["C"], "texts": ["minilm"], "seeds": 1, **given}, "here").fused("late")
+    def aligned(late="C", **given):
+        found = notebook.check({"late": [late], "texts": ["minilm"], "seeds": 1, **given}, "here").fused("late")
         (spec,) = next(iter(found.values()))
         return spec.generator.alignment, spec.generator.alignment_lr
 
     assert aligned(budget="paper") == (2000, 1e-4)
     assert aligned() == (1000, 1e-3)
-    assert aligned(alignment={"alignment": 7}) == (7, 1e-3)
+    assert aligned(generator={"alignment": 7}) == (7, 1e-3)
+    assert aligned("A", generator={"alignment": 7, "alignment_lr": 1e-3}) == aligned("A") == (0, 1e-4)
 
 
 def test_settings_of_the_stacked_rows_are_theirs_alone():
@@ -399,16 +401,24 @@ def test_settings_of_the_stacked_rows_are_theirs_alone():
         rows(stacked_generator={"softmax": "level"})
 
 
-def test_what_is_trained_longer_has_both_halves_as_long():
-    given = {"texts": ["minilm"], "seeds": 3, "stacked_generator": {"epochs": 77}, "fewer_seeds": {"longer": 2, "B": 1}}
-    found = notebook.check(given | {"late": ["A"], "longer": ["B"]}, "here")
-    rows = found.rows_as_long()
+def test_late_fusion_trained_as_mscgrec_has_both_halves_trained_so():
+    own = {"augmentation": "both-ways", "epochs": 50}
+    given = {"texts": ["minilm"], "seeds": 3, "generator": own, "stacked_generator": {"epochs": 77}, "late": ["A"]}
+    given |= {"fewer_seeds": {"late_as_mscgrec": 2, "B": 1}, "rivals": []}
+    found = notebook.check(given | {"late_as_mscgrec": ["B"]}, "here")
+    alike = found.as_mscgrec()
+    rows = alike.alone() | alike.fused("late")
     assert list(rows) == ["MiniLM-L6", "EfficientNet-Lite0", "MiniLM-L6 + image, B interleaved"]
-    assert {(len(trials), *{spec.generator.epochs for spec in trials}) for trials in rows.values()} == {(2, 77)}
-    assert {spec.generator.epochs for trials in found.fused("late").values() for spec in trials} == {40}
-    assert notebook.check(given | {"longer": []}, "here").rows_as_long() == {}
-    with pytest.raises(StudyError, match="setting 'longer': 'gate' is none of A, A:text"):
-        notebook.check({"longer": ["gate"]}, "here")
+    for trials in rows.values():
+        assert [(spec.generator.epochs, spec.generator.augmentation) for spec in trials] == [(77, "both-ways")] * 2
+    assert {spec.generator.epochs for trials in found.fused("late").values() for spec in trials} == {50}
+    beside = found.beside_mscgrec()
+    assert [row for row in beside if row.endswith(notebook.AS_MSCGREC)] == [f"{row}, as MSCGRec" for row in rows]
+    assert [*notebook.check(given, "here").beside_mscgrec()] == [*beside][:-3]
+    with pytest.raises(StudyError, match="setting 'late_as_mscgrec': 'gate' is none of A, A:text"):
+        notebook.check({"late_as_mscgrec": ["gate"]}, "here")
+    with pytest.raises(StudyError, match="of stacked_generator, which is empty; fill it"):
+        notebook.check({"late_as_mscgrec": ["A"]}, "here")
 
 
 def test_codes_are_asked_for_of_all_seeds():

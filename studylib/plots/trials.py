@@ -36,7 +36,7 @@ def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
             f"{value:.3f}", (value + sd, bar.get_y() + bar.get_height() / 2), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=7,
         )  # fmt: skip
-    axis.set_yticks(places, ["\n".join(wrap(name, 44)) for name in rows["method"]])
+    axis.set_yticks(places, ["\n".join(wrap(name, 46)) for name in rows["method"]])
     spread = spread_said(rows[f"{METRIC} sd"])
     axis.set_xlabel(f"test {printed(METRIC)} ({spread})")
     axis.grid(axis="y", visible=False)
