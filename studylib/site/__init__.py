@@ -31,7 +31,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r'<a href="([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 IMAGE = re.compile(r'src="([^":]+\.png)"')
 MARK = ".study-site"  # stands in a folder that is a site, and may be made anew
-DOCUMENTS = ("README.md", "docs/extending.md", "docs/scaling.md", "docs/security.md")
+DOCUMENTS = ("README.md", "docs/findings.md", "docs/extending.md", "docs/scaling.md", "docs/security.md")
 # Folded code, no prompts: what is left of a notebook reads like a paper's section.
 TEMPLATE = """{% extends 'basic/index.html.j2' %}
 {% block input_group %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock %}
