@@ -17,8 +17,28 @@ def test_a_tokenizer_that_tells_nothing_of_its_fit_has_no_curve():
     told["trial"]["tokenizer"] = {"codes": 8}
     silent = told | {"tokenizer": {"steps": []}}
     both = plots.tokenizer_curves({"one": [told], "silent": [silent]})
-    assert [line.get_label() for line in both.axes[0].lines] == ["one"]
+    assert [axis.get_ylabel() for axis in both.axes] == ["one", "", "", ""]
     assert "tell nothing" in plots.tokenizer_curves({"silent": [silent]}).texts[0].get_text()
+    plt.close("all")
+
+
+def test_a_tokenizer_is_drawn_once_and_each_of_its_levels_is_a_line():
+    def fitted(codes: int, *errors: float) -> dict:
+        steps = [
+            {"level": level, "epoch": epoch, "error": error / epoch, "usage": codes, "perplexity": 2.0, "collisions": 9}
+            for level, error in enumerate(errors, 1)
+            for epoch in (1, 2)
+        ]
+        made = record("minilm", 0, [0]) | {"tokenizer": {"steps": steps}, "data": {"items": 40}}
+        made["trial"]["tokenizer"] = {"codes": codes}
+        return made
+
+    figure = plots.tokenizer_curves({"one": [fitted(8, 0.9)], "same": [fitted(8, 0.9)], "two": [fitted(4, 0.8, 0.4)]})
+    first, second = np.array(figure.axes).reshape(2, 4)
+    assert [first[0].get_ylabel(), second[0].get_ylabel()] == ["one\nsame", "two"]
+    assert [list(line.get_ydata()) for line in second[0].lines] == [[0.8, 0.4], [0.4, 0.2]]
+    assert [list(axis.lines[0].get_ydata()) for axis in second[1:]] == [[1, 1], [0.5, 0.5], [0.225, 0.225]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["level 1", "level 2"]
     plt.close("all")
 
 

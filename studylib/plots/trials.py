@@ -269,33 +269,38 @@ def _nothing(why: str) -> Figure:
 
 
 def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
-    """How the fit of each tokenizer's first seed went: error, use and collisions down, levels across.
+    """How the fit of each tokenizer's first seed went: a row of panels a tokenizer, a line a level.
 
     The error is what the levels up to this one leave, collisions are of the codes up to this one; usage and perplexity
     are the level's own, as shares of its codes. A level-wise tokenizer finishes a level before it begins the next, and
-    counts its iterations anew.
+    counts its iterations anew. Rows that differ in the generator alone have one tokenizer, and are drawn once.
     """
-    fits = {
-        name: (pd.DataFrame(group[0]["tokenizer"]["steps"]), group[0])
-        for name, group in groups.items()
-        if group[0].get("tokenizer", {}).get("steps")  # a tokenizer may tell nothing of its fit
-    }
+    fits, names = {}, {}
+    for name, group in groups.items():
+        steps = group[0].get("tokenizer", {}).get("steps")
+        if steps:  # a tokenizer may tell nothing of its fit
+            settings = repr(group[0]["trial"]["tokenizer"])
+            fits.setdefault(settings, (pd.DataFrame(steps), group[0]))
+            names.setdefault(settings, []).append(name)
     if not fits:
         return _nothing("these tokenizers tell nothing of their fit")
-    levels = max(steps["level"].max() for steps, _ in fits.values())
-    figure, axes = plt.subplots(4, levels, figsize=(0.6 + 2.2 * levels, 7.2), sharex=True, sharey="row", squeeze=False)
-    for number, (name, (steps, record)) in enumerate(fits.items()):
+    size = (7.2, 1.0 + 0.72 * len(fits))
+    figure, axes = plt.subplots(len(fits), 4, figsize=size, sharex=True, sharey="col", squeeze=False)
+    for row, (settings, (steps, record)) in zip(axes, fits.items(), strict=True):
         codes, items = record["trial"]["tokenizer"]["codes"], record["data"]["items"]
         for level, own in steps.groupby("level"):
             shares = (own["error"], own["usage"] / codes, own["perplexity"] / codes, own["collisions"] / items)
-            for axis, share in zip(axes[:, level - 1], shares, strict=True):
+            for axis, share in zip(row, shares, strict=True):
                 # A fit that ends in one iteration is a point, not a line.
-                axis.plot(own["epoch"], share, label=name, marker="o" if len(own) == 1 else "", **line_style(number))
-    for axis, title in zip(axes[:, 0], ("relative error", "usage", "perplexity", "collisions"), strict=True):
-        axis.set(ylabel=title, ylim=(0, None) if title == "relative error" else (0, 1.03))
-    for level, (top, bottom) in enumerate(zip(axes[0], axes[-1], strict=True), 1):
-        top.set_title(f"level {level}")
-        bottom.set(xlabel="iteration or epoch", xscale="log")  # most happens in the first few
-        bottom.xaxis.set_major_formatter("{x:.0f}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+                marker, style = "o" if len(own) == 1 else "", line_style(level - 1)
+                axis.plot(own["epoch"], share, label=f"level {level}", marker=marker, **style)
+        said = "\n".join(line for name in names[settings] for line in wrap(name, 20))
+        row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)
+    for axis, title in zip(axes[0], ("relative error", "usage", "perplexity", "collisions"), strict=True):
+        axis.set(title=title, ylim=(0, None) if title == "relative error" else (0, 1.05), xscale="log")
+        axis.xaxis.set_major_formatter("{x:.0f}")  # most happens in the first few
+    for axis in axes[-1]:
+        axis.set_xlabel("iteration or epoch", fontsize=8)
+    deepest = max((row[0] for row in axes), key=lambda axis: len(axis.lines))
+    figure.legend(*deepest.get_legend_handles_labels(), loc="outside lower center", ncols=len(deepest.lines))
     return figure
