@@ -1,6 +1,7 @@
 """What the notebooks vary: by name, what it changes in a trial and what a reader calls it.
 
-The first name of a table is its reference. 002 (GRID) is the source of most tables; rows that it does not have say so.
+Of the rows that are asked for the first is the reference. 002 (GRID) is the source of tokenizers, shapes, collisions
+and generators; rows of these that it does not have say so.
 """
 
 import re

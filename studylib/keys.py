@@ -1,6 +1,5 @@
 """What a trial is known by: its key, over its settings and all that it reads, so that what changed is run again."""
 
-import json
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,6 @@ from studylib.encoders import embeddings, registry
 from studylib.encoders.weights import file_digest
 from studylib.errors import StudyError
 from studylib.files import shown
-from studylib.settings import checked
 from studylib.store import FORMAT, canonical
 
 # Of a tokenizer that makes other codes of the same settings than it once did. Who raises one deletes its trials: where
@@ -76,8 +74,3 @@ def index_file(data: Dataset, features: str) -> Path:
     raise StudyError(
         f"{shown(features)}: no such index; looked for {' and '.join(map(str, choices))[:500]}; put it there"
     )
-
-
-def parse_trial(text: str) -> Trial:
-    """A trial from its JSON."""
-    return checked(Trial, json.loads(text))

@@ -3,7 +3,7 @@
 A notebook's first code after its parameters cell checks them, and unattended.py checks them before a kernel starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -82,7 +82,7 @@ class Parameters(Fields):
         """The rows of each text with the image, by each choice of a table of fusions."""
         return {
             fused_label(method(text).label, choice.label): self.content(self._together(text, choice), choice)
-            for choice in choices(table, getattr(self, table)).values()
+            for choice in self.chosen(table).values()
             for text in self.texts
         }
 
@@ -97,16 +97,17 @@ class Parameters(Fields):
 
     def free(self) -> dict[str, list[Trial]]:
         """The first text's rows of late fusion that ``freely`` names, searched without the prefix tree."""
-        text, found = self.texts[0], {}
-        for choice in choices("late", self.freely).values():
-            freely = replace(choice, generator=choice.generator | {"search": "free"})
-            label = f"{fused_label(method(text).label, choice.label)}, free search"
-            found[label] = self.content(self._together(text, choice), freely)
-        return found
+        more = {"texts": self.texts[:1], "late": self.freely, "generator": self.generator | {"search": "free"}}
+        return {f"{row}, free search": found for row, found in self.model_copy(update=more).fused("late").items()}
 
     def _together(self, text: str, choice: Choice) -> str:
         """The features of a text fused with the image, in the order in which their codes are written."""
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
+
+    def of_truth(self) -> "Parameters":
+        """The same with ``true_codes`` in place of what encoders make of text and picture."""
+        text, image = self.true_codes
+        return self.model_copy(update={"texts": (text,), "image": image})
 
     def as_mscgrec(self) -> "Parameters":
         """The same with ``late_as_mscgrec`` for late fusion, and MSCGRec's settings (``stacked_generator``) throughout.
@@ -151,7 +152,7 @@ class Parameters(Fields):
 
     def steps(self) -> dict[str, str]:
         """By choice, the first text's row without marks and alignment, with one, with both (004, Figure 5)."""
-        chosen = choices("late", self.late)
+        chosen = self.chosen("late")
         rows = [chosen[name].label for name in ("A", "delimited", "aligned", "C") if name in chosen]
         return {label: fused_label(method(self.texts[0]).label, label) for label in rows}
 
@@ -168,12 +169,12 @@ class Parameters(Fields):
 
     def labels(self, table: str) -> tuple[list[str], list[str], str]:
         """What the texts, the choices of a table of fusions, and the image are called."""
-        chosen = choices(table, getattr(self, table)).values()
+        chosen = self.chosen(table).values()
         return [method(text).label for text in self.texts], [row.label for row in chosen], method(self.image).label
 
     def references(self, table: str) -> dict[str, str]:
         """Of a table's chosen rows that have a reference of their own among them, its label by theirs."""
-        return references(choices(table, getattr(self, table)))
+        return references(self.chosen(table))
 
     def spaces(self) -> dict[str, str]:
         """What ``09_geometry`` measures, by label: the image, the texts, and ``also``.
@@ -204,7 +205,7 @@ class Parameters(Fields):
             for text in self.texts
             if method(text).paper in single
         }
-        for name, choice in choices(table, getattr(self, table)).items():
+        for name, choice in self.chosen(table).items():
             for text in self.texts:
                 if name in fused and method(text).paper == "ocr":
                     found[fused_label(method(text).label, choice.label)] = fused[name]
@@ -224,18 +225,18 @@ class Parameters(Fields):
             )
         if not self.fused_shapes:
             return {}
-        fused = [*choices("late", self.late).values()][-1]
+        fused = [*self.chosen("late").values()][-1]
         return {
             f"{fused.label}, {shape.label}": self.content(
                 self._together(self.texts[0], fused),
                 replace(fused, tokenizer=shape.tokenizer, names=fused.names + shape.names),
             )
-            for shape in choices("shapes", self.fused_shapes).values()
+            for shape in self.chosen("fused_shapes").values()
         }
 
     def retokenized(self) -> dict[str, list[Trial]]:
         """The rows of the first text by each tokenizer of ``rivals``."""
-        rows = choices("tokenizers", self.rivals).values()
+        rows = self.chosen("rivals").values()
         text = method(self.texts[0]).label
         return {f"{choice.label}, {text}": self.content(self.texts[0], choice) for choice in rows}
 
@@ -243,7 +244,7 @@ class Parameters(Fields):
         """The rows of a history of all modalities, or of the written one alone, by each choice of ``mscgrec``."""
         return {
             choice.label: self._stacked(self.modalities if choice.fusion == "stacked" else (self.target,), choice)
-            for choice in choices("mscgrec", self.mscgrec).values()
+            for choice in self.chosen("mscgrec").values()
         }
 
     def beside_mscgrec(self) -> dict[str, list[Trial]]:
@@ -261,7 +262,7 @@ class Parameters(Fields):
 
     def alone_of_mscgrec(self) -> list[str]:
         """The row of ``stacked()`` that reads what is written and nothing else, if it is one."""
-        chosen = choices("mscgrec", self.mscgrec)
+        chosen = self.chosen("mscgrec")
         return [chosen["alone"].label] if "alone" in chosen else []
 
     def masked(self) -> dict[str, list[Trial]]:
@@ -285,17 +286,18 @@ class Parameters(Fields):
     def _stacked(self, read: Sequence[str], choice: Choice) -> list[Trial]:
         return self.content("+".join(read), replace(choice, generator=choice.generator | self.stacked_generator))
 
-    def ablated(self) -> dict[str, str]:
-        """By row of ``mscgrec`` but the first, the row that it is held against: its own reference, or the first."""
-        first, *others = (row.label for row in choices("mscgrec", self.mscgrec).values())
+    def ablated(self) -> dict[str, tuple[str, str]]:
+        """Each row of ``mscgrec`` but the first, and the one it is held against: its own reference, or the first."""
+        first, *others = (row.label for row in self.chosen("mscgrec").values())
         own = self.references("mscgrec")
-        return {row: own.get(row, first) for row in others}
+        return {f"{row}, against {own.get(row, first)}": (row, own.get(row, first)) for row in others}
 
     def ablated_in_001(self) -> dict[str, dict[str, float]]:
-        """By row of ``ablated()``, the paper's change in % by metric, where it has the row against the same one."""
-        rows, whole = choices("mscgrec", self.mscgrec), choices("mscgrec", ("full",))["full"].label
-        held = self.ablated()
-        return {row.label: papers.ablation_of_001(name) for name, row in rows.items() if held.get(row.label) == whole}
+        """By pair of ``ablated()``, the paper's change in % by metric, where it has the row against the same one."""
+        rows, whole = self.chosen("mscgrec"), choices("mscgrec", ("full",))["full"].label
+        held = {pair: name for pair, (name, other) in self.ablated().items() if other == whole}
+        names = {row.label: name for name, row in rows.items()}
+        return {pair: papers.ablation_of_001(names[row]) for pair, row in held.items()}
 
     def drawn(self) -> dict[str, dict[str, list[Trial]]]:
         """By row and page: each of ``resized`` alone, and the first of them fused with the image as ``fusions`` say.
@@ -306,7 +308,7 @@ class Parameters(Fields):
             StudyError: one of them reads no pages, so that every page would give it the same.
         """
         rows = {method(name).label: (name, AS_IT_IS) for name in self.resized}
-        for choice in choices("fusions", self.fusions).values():
+        for choice in self.chosen("fusions").values():
             label = fused_label(method(self.resized[0]).label, choice.label)
             rows[label] = (self._together(self.resized[0], choice), choice)
         found = {}
@@ -352,12 +354,19 @@ class Parameters(Fields):
         found, content = records[: len(baselines)], iter(records[len(baselines) :])
         return {name: [next(content) for _ in row] for name, row in wanted.items()} | tables.by_method(found)
 
-    def ablate(self, choices: dict[str, Choice]) -> dict[str, list[dict]]:
-        """The records of each choice, by its label, on the features of ``reference``."""
-        return self.rows({choice.label: self.content(self.reference, choice) for choice in choices.values()})
+    def ablate(self, table: str) -> dict[str, list[dict]]:
+        """The records of a table's chosen rows, by their labels, on the features of ``reference``."""
+        chosen = self.chosen(table).values()
+        return self.rows({choice.label: self.content(self.reference, choice) for choice in chosen})
 
     def records(self, wanted: Sequence[Trial]) -> list[dict]:
         return trials.run(wanted, jobs=self.jobs, train=self.train, engine=self.engine)
+
+
+def say(lines: Iterable[str], about: str = "") -> None:
+    """Print sentences as a list, below what they are about."""
+    for line in ([about] if about else []) + [f"- {line}" for line in lines]:
+        print(line)
 
 
 def _reads_pages(features: str) -> bool:

@@ -6,7 +6,7 @@ fields of one model; a name that another notebook uses is allowed, for one file 
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studylib.ablations import choices, is_choice
+from studylib.ablations import Choice, choices, is_choice
 from studylib.config import BUDGETS
 from studylib.data.planted import knobs_of
 from studylib.methods import METHODS
@@ -52,6 +52,7 @@ class Fields(Settings):
     early: tuple[str, ...] = ("gate",)
     late: tuple[str, ...] = ("A",)
     freely: tuple[str, ...] = ()
+    true_codes: tuple[str, ...] = ()
     late_as_mscgrec: tuple[str, ...] = ()
     fused_shapes: tuple[str, ...] = ()
     resized: tuple[str, ...] = ("ppocr-v6", "pixels")
@@ -96,6 +97,13 @@ class Fields(Settings):
                 raise ValueError(f"{name}: groups that do not cross; add crossed=4,items=64 to the knobs")
         return value
 
+    @field_validator("true_codes")
+    @classmethod
+    def _of_both(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) not in (0, 2):
+            raise ValueError("name two, the text's and the picture's: index:index_text, index:index_image")
+        return value
+
     @field_validator("stacked_generator")
     @classmethod
     def _not_the_rows_own(cls, value: dict) -> dict:
@@ -105,7 +113,7 @@ class Fields(Settings):
 
     @model_validator(mode="after")
     def _written(self):
-        rows = [*choices("mscgrec", self.mscgrec).values()]
+        rows = [*self.chosen("mscgrec").values()]
         if rows[0].fusion != "stacked":
             raise ValueError("mscgrec: the others are held against the first; begin with one that reads all modalities")
         for choice in rows:
@@ -147,6 +155,10 @@ class Fields(Settings):
             if seeds < 1:
                 raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
         return self
+
+    def chosen(self, table: str) -> dict[str, Choice]:
+        """The choices that a list of rows names, by name."""
+        return choices(TABLE_OF.get(table, table), getattr(self, table))
 
 
 def _is_method(row: str) -> bool:

@@ -1,6 +1,5 @@
 """From a finished trial to products that a person can look at, and to codes and models that a program can use."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,8 +13,9 @@ from studylib.data import Dataset, load
 from studylib.engines import train_again
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
-from studylib.keys import key_of, parse_trial
+from studylib.keys import key_of
 from studylib.semantic_ids import SemanticIds
+from studylib.settings import checked
 from studylib.store import Store, work_folder
 
 
@@ -124,7 +124,7 @@ def opened(key: str, data: str = "") -> Finished:
         StudyError: no such trial, several, or made from other data than the data set holds now.
     """
     record = Store.default().found(key)
-    trial, key = parse_trial(json.dumps(record["trial"])), record["key"]
+    trial, key = checked(Trial, record["trial"]), record["key"]
     if data:
         trial = trial.model_copy(update={"data": data})
     dataset = load(trial.data)

@@ -88,8 +88,8 @@ def save(
     data: str,
     printed: pd.DataFrame | None = None,
     records: Sequence[dict] | dict[str, Sequence[dict]] = (),
-) -> Path:
-    """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the folder.
+) -> pd.DataFrame:
+    """Write results/<data>/<name>.csv (full precision) and .md and .tex (as printed); returns the table as printed.
 
     The keys of the trials that it was made from (``records``, or groups of them by row) go to <name>.trials.json, by
     row: what no such list names may be removed.
@@ -109,4 +109,4 @@ def save(
     if groups:
         keys = {row: sorted(record["key"] for record in group) for row, group in groups.items()}
         write_json(folder / f"{name}.trials.json", keys)
-    return folder
+    return printed

@@ -342,20 +342,3 @@ def means(
                 row |= {metric: np.mean(values), f"{metric} sd": np.std(values, ddof=1) if len(values) > 1 else np.nan}
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def ablated(
-    groups: dict[str, Sequence[dict]],
-    held: dict[str, str],
-    metrics: Sequence[str],
-    paper: dict[str, dict[str, float]] | None = None,
-) -> pd.DataFrame:
-    """``changes`` of rows against those that they are held against; no row gives an empty table.
-
-    Args:
-        held: by row, the other's name.
-        paper: by row, the paper's change of each metric in %.
-    """
-    said = {name: f"{name}, against {other}" for name, other in held.items()}
-    pairs = {said[name]: (groups[name], groups[other]) for name, other in held.items()}
-    return changes(pairs, metrics, {said[name]: changed for name, changed in (paper or {}).items()})

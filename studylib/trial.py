@@ -28,11 +28,12 @@ from studylib.engines import BAD_INPUT, FOUND
 from studylib.errors import StudyError
 from studylib.evaluation import Searcher
 from studylib.files import LOCK, locked, write_bytes
-from studylib.keys import key_of, parse_trial
+from studylib.keys import key_of
 from studylib.metrics import WHOLE, PickedRanks, Ranks
 from studylib.models.baselines import ItemKnn, Popularity, full_ranks
 from studylib.models.generator import Generator, user_tokens
 from studylib.semantic_ids import SemanticIds
+from studylib.settings import checked
 from studylib.store import FORMAT, Store, work_folder
 
 MAXRSS_OF_A_MB = 2**20 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, elsewhere kB
@@ -257,7 +258,7 @@ def tokenizer_report(ids: SemanticIds) -> dict:
 def main(work: Path, store: Store) -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    trial = parse_trial((work / "trial.json").read_text())
+    trial = checked(Trial, json.loads((work / "trial.json").read_text()))
     team = Team.join()
     try:
         if team.first:

@@ -1,5 +1,6 @@
 """Notebooks run unattended, one data set after the other, or copied with parameters to be opened."""
 
+import ast
 import json
 import os
 import re
@@ -113,7 +114,9 @@ def ready(notebook: Path, given: dict) -> dict:
         StudyError: no such notebook, or wrong parameters.
         NothingToDo: a list of rows is empty that the notebook needs, or what it reads embeddings of has none.
     """
-    parameters_checked, takes = check(given, "parameters"), taken(notebook)
+    takes = taken(notebook)
+    own = {name: ast.literal_eval(row["default"]) for name, row in takes.items()}
+    parameters_checked = check(own | given, "parameters")
     code = _code(notebook)
     for table in NEEDS.findall(code):
         parameters_checked.need(table)
@@ -127,10 +130,6 @@ def ready(notebook: Path, given: dict) -> dict:
             parameters_checked.fused_by_shape()
         if "features" in takes:
             parameters_checked.trials()
-        if "texts" in takes and "reference" in takes:
-            rows = (*parameters_checked.texts, parameters_checked.image)
-            if parameters_checked.reference not in rows:
-                raise StudyError(f"reference: {parameters_checked.reference!r} is none of the rows {', '.join(rows)}")
         parameters_checked.content(parameters_checked.reference)
         parameters_checked.baseline_trials()
         if parameters_checked.train:

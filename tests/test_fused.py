@@ -138,6 +138,19 @@ def test_a_control_takes_the_pictures_place_alone():
     assert trial.features == "minilm+shuffled:efficientnet-lite0"
 
 
+def test_the_truth_takes_the_place_of_both_encoders_and_of_nothing_else():
+    given = {"late": ["A:text-first", "B"], "true_codes": ["index:index_text", "index:index_image"]}
+    parameters = notebook.check(given, "test")
+    truth = parameters.of_truth()
+    assert list(truth.alone()) == ["true text group", "true image group"]
+    (label, (trial, *_)), *others = truth.fused("late").items()
+    assert label == "true text group + image, A concatenated, text first"
+    assert [name for name, _ in others] == ["true text group + image, B interleaved"]
+    assert trial.features == "index:index_text+index:index_image"
+    ((_, (usual, *_)), *_) = parameters.fused("late").items()
+    assert (trial.generator, trial.budget, trial.seed) == (usual.generator, usual.budget, usual.seed)
+
+
 def test_a_row_is_searched_freely_as_it_was_trained():
     parameters = notebook.check({"texts": ["minilm"], "freely": ["C"], "late": ["A"]}, "test")
     (label, (trial, *_)), *others = parameters.free().items()

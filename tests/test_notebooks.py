@@ -176,15 +176,20 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
 @pytest.mark.parametrize(
     ("stem", "given", "complaint"),
     [
-        ("03_early_fusion", {"texts": ["ppocr-v6"]}, "'minilm' is none of the rows ppocr-v6, efficientnet-lite0"),
         ("08_modality_values", {"knobs": ["planted:crossed=5"]}, "items must be a multiple of 125"),
         ("08_modality_values", {"knobs": ["planted:text=0.1,text=0.2"]}, "text is given twice"),
         ("12_mscgrec", {"mscgrec": []}, "setting 'mscgrec'"),
         ("03_early_fusion", {"early": []}, "early is empty, so there is nothing to compare"),
         ("04_late_fusion", {"late": []}, "late is empty, so there is nothing to compare"),
+        ("04_late_fusion", {"true_codes": ["index:index_text"]}, "true_codes.*name two"),
         (
             "04_late_fusion",
-            {"texts": ["index:a"], "image": "index:b", "reference": "index:a", "fused_shapes": ["3x256", "2x256"]},
+            {"texts": ["index:a"], "image": "index:b", "fused_shapes": ["3x256", "2x256"]},
+            "fused_shapes: index:a are ready Semantic IDs.*write fused_shapes: \\[\\]",
+        ),
+        (  # by the notebook's own fused_shapes
+            "04_late_fusion",
+            {"texts": ["index:a"], "image": "index:b"},
             "fused_shapes: index:a are ready Semantic IDs.*write fused_shapes: \\[\\]",
         ),
     ],
@@ -441,9 +446,10 @@ def test_the_written_modality_alone_and_other_modalities_written():
     (other,) = stacked["MSCGRec, writing MiniLM-L6"]
     assert other.model_copy(update={"target": "collaborative"}) == stacked["MSCGRec"][0]
     assert other.target == "minilm"
-    assert found.ablated() == dict.fromkeys(
-        ["MSCGRec, written modality alone", "MSCGRec, writing MiniLM-L6"], "MSCGRec"
-    )
+    assert found.ablated() == {
+        f"{row}, against MSCGRec": (row, "MSCGRec")
+        for row in ("MSCGRec, written modality alone", "MSCGRec, writing MiniLM-L6")
+    }
     for wrong in ("collaborative", "ppocr-v6"):
         with pytest.raises(StudyError, match=f"writing:{wrong} is not one of the other modalities; choose from minilm"):
             notebook.check({"mscgrec": ["full", f"writing:{wrong}"]}, "here")
@@ -485,13 +491,17 @@ def test_a_file_of_parameters_serves_every_notebook(file):
 def test_the_papers_changes_stand_beside_rows_that_begin_with_its_whole_model():
     rows = ["full", "both-sides", "t5-positions", "unconstrained"]
     found = notebook.check({"mscgrec": rows}, "here")
-    assert found.ablated()["MSCGRec, T5's positions"] == "MSCGRec, bins for both sides"
+    whole, bins = "MSCGRec", "MSCGRec, bins for both sides"
+    t5, unconstrained = "MSCGRec, T5's positions", "MSCGRec, unconstrained loss"
+    pairs = ((bins, whole), (t5, bins), (unconstrained, whole))
+    assert found.ablated() == {f"{row}, against {other}": (row, other) for row, other in pairs}
     beside = found.ablated_in_001()
-    assert beside["MSCGRec, unconstrained loss"]["recall@10"] == pytest.approx(100 * (0.0291 / 0.0315 - 1))
-    assert beside["MSCGRec, bins for both sides"] == {}
-    assert set(beside) == {"MSCGRec, unconstrained loss", "MSCGRec, bins for both sides"}  # not what has another
+    change = pytest.approx(100 * (0.0291 / 0.0315 - 1))
+    assert beside[f"{unconstrained}, against MSCGRec"]["recall@10"] == change
+    assert beside[f"{bins}, against MSCGRec"] == {}
+    assert len(beside) == 2  # not what has another
     turned = notebook.check({"mscgrec": ["t5-positions", "both-sides"]}, "here")
-    assert turned.ablated() == {"MSCGRec, bins for both sides": "MSCGRec, T5's positions"}
+    assert turned.ablated() == {f"{bins}, against {t5}": (bins, t5)}
     assert turned.ablated_in_001() == {}
 
 

@@ -34,9 +34,11 @@ def record(features: str, seed: int, ranks: list, generator: str = "tiger") -> d
 
 def test_a_data_set_given_as_a_folder_goes_by_its_name(folders, tmp_path):
     table = pd.DataFrame({"a_b": ["50 %"]})
-    folder = results.save(table, "t", str(tmp_path / "deep" / "Mine"))
-    assert folder == folders / "results" / "Mine"
-    assert r"a\_b" in (folder / "t.tex").read_text()
+    shown = results.save(table, "t", str(tmp_path / "deep" / "Mine"), table.rename(columns={"a_b": "c_d"}))
+    folder = folders / "results" / "Mine"
+    assert list(shown) == ["c_d"]
+    assert (folder / "t.csv").read_text().startswith("a_b")
+    assert r"c\_d" in (folder / "t.tex").read_text()
     assert r"50 \%" in (folder / "t.tex").read_text()
 
 
@@ -48,7 +50,8 @@ def test_a_table_is_not_written_over_by_another_data_sets_or_a_smaller_budgets(f
         run([trial(data=str(folders / where / "Toy"), generator={"name": "popularity"})]) for where in ("data", "else")
     )
     table = pd.DataFrame({"a": [1]})
-    file = results.save(table, "t", "Toy", records=mine) / "t.csv"
+    results.save(table, "t", "Toy", records=mine)
+    file = folders / "results" / "Toy" / "t.csv"
     before = file.read_bytes()
     other = pd.DataFrame({"a": [2]})
     with pytest.raises(StudyError, match=r"else/Toy; set STUDY_RESULTS and STUDY_FIGURES"):
@@ -69,10 +72,10 @@ def test_a_table_is_not_written_over_by_a_smaller_budgets(folders, monkeypatch):
     monkeypatch.setattr("studylib.store.Store.record", lambda store, key: stored[key])
     table = pd.DataFrame({"a": [1]})
     for budget in ("smoke", "cpu", "paper"):
-        file = results.save(table.assign(a=budget), "t", "Toy", records={"x": [of(budget)], "y": [counted]}) / "t.csv"
+        results.save(table.assign(a=budget), "t", "Toy", records={"x": [of(budget)], "y": [counted]})
     with pytest.raises(StudyError, match=r"t.trials.json: is of budget paper, larger than cpu; set STUDY_RESULTS"):
         results.save(table, "t", "Toy", records={"x": [of("cpu")], "y": [counted]})
-    assert "paper" in file.read_text()
+    assert "paper" in (folders / "results" / "Toy" / "t.csv").read_text()
 
 
 def test_more_places_than_beams_are_refused():
@@ -145,7 +148,7 @@ def test_a_row_can_have_a_reference_of_its_own():
     assert table.loc["last", "difference"] == expected.difference != table.loc["forwards", "difference"]
     assert table.loc["last", "base"] == table.loc["forwards", "recall@10"]
     assert wording.readable(table.reset_index()).iloc[2, -3].endswith("] against forwards")
-    axis = plots.differences(table.reset_index(), plt.figure().subplots())
+    (axis,) = plots.differences(table.reset_index(), "what differs").axes
     assert axis.get_yticklabels()[1].get_text() == "last\nagainst forwards"
     plt.close("all")
 

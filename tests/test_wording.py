@@ -80,7 +80,7 @@ def test_a_row_of_fewer_seeds_than_another_says_so():
     assert wording.names_with_seeds(table).tolist() == ["MiniLM-L6", "random IDs, 1 seed", "item-kNN"]
     assert wording.findings(table)[0] == wording.FEWER_SEEDS
     assert wording.findings(table)[1].startswith("random IDs, 1 seed is")
-    axis = plots.differences(table, plt.figure().subplots())
+    (axis,) = plots.differences(table, "what differs").axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["random IDs, 1 seed"]
     plt.close("all")
 

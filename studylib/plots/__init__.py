@@ -1,4 +1,4 @@
-"""Figures, drawn from tables; every function takes and returns an axis, or returns a figure of several."""
+"""Figures, drawn from tables; every function returns a figure, or draws on an axis that it is given."""
 
 from studylib.plots.analyses import (
     ROLES,

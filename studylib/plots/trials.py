@@ -22,10 +22,11 @@ FARTHEST = 45  # %, to which the intervals of changes are drawn
 MARKERS = ("o", "s", "^", "D")  # of texts, which grey alone would not tell apart
 
 
-def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
+def methods(table: pd.DataFrame, title: str) -> Figure:
     """One bar a method with its spread over seeds; the paper's number, where there is one, as a diamond."""
     rows = table.assign(method=names_with_seeds(table)).iloc[::-1]
     places = np.arange(len(rows))
+    figure, axis = plt.subplots(figsize=(6.6, 0.9 + 0.3 * len(rows)))
     bars = axis.barh(
         places, rows[METRIC], xerr=rows[f"{METRIC} sd"], height=0.72, edgecolor="#333333", linewidth=0.6,
         color=[COLOURS[kind] for kind in rows["kind"]], error_kw={"elinewidth": 1, "capsize": 2},
@@ -45,17 +46,18 @@ def methods(table: pd.DataFrame, axis: Axes, paper: bool = True) -> Axes:
         Patch(facecolor=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", label=KIND_NAMES[kind])
         for kind in dict.fromkeys(table["kind"])
     ]
-    if paper and rows["paper"].notna().any():
+    if "paper" in rows and rows["paper"].notna().any():
         marks = axis.plot(rows["paper"], places, "D", color="white", markeredgecolor="black", markersize=5, zorder=5)
         marks[0].set_label("the paper's number")
         handles.append(marks[0])
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.03, 1.0))
-    return axis
+    axis.set_title(title)
+    return figure
 
 
 def differences(
-    table: pd.DataFrame, axis: Axes, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = (),
-) -> Axes:  # fmt: skip
+    table: pd.DataFrame, title: str, grid: dict[str, dict[str, float]] | None = None, names: Sequence[str] = ()
+) -> Figure:
     """Each row's relative difference to the table's reference, with its interval; 002's changes as hollow diamonds.
 
     Args:
@@ -67,6 +69,7 @@ def differences(
     base = table.loc[table["difference"].isna()].iloc[0]
     rows = table[table["difference"].notna() & (table["kind"] != "baseline")]
     places = np.arange(len(rows))[::-1]
+    figure, axis = plt.subplots(figsize=(6.6, 1.32 + 0.32 * len(rows)))
     middle, low, high = (100 * (rows[column] / rows["base"]).to_numpy() for column in ("difference", "low", "high"))
     told_apart = (rows["p holm"] < 0.05).to_numpy()
     theirs = [
@@ -96,7 +99,8 @@ def differences(
     axis.set_xlabel(f"test {printed(METRIC)} against “{base['method']}” ({base[METRIC]:.4f}), %")
     axis.grid(axis="y", visible=False)
     legend_aside(axis)
-    return axis
+    axis.set_title(title)
+    return figure
 
 
 def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
