@@ -491,7 +491,7 @@ PARAMETERS = [
             ("no epoch", "generator: {epochs: 0}", "epochs", "greater", "change"),
             ("all dropped out", "generator: {dropout: 1.0}", "dropout", "less than 1", "change"),
             ("an unknown setting", "generator: {layers: 3}", "layers", "unknown setting", "There are"),
-            ("a reference that is not there", "reference: random", "reference", "'random'", "none of the features"),
+            ("a reference that is not there", "reference: mpnet", "reference", "'mpnet'", "none of the features"),
         ]
     ),
     Case("-p: not YAML", {"p.yaml": "seeds: 1"}, "-p seeds", "line 1", "write", ["run", NOTEBOOK, "-f", "p.yaml",
