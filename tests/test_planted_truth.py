@@ -104,6 +104,16 @@ def letters_lost(data, page: Page, items) -> float:
     return float(np.mean([reading.error_rate(lines.split("\n"), one.lines) for lines, one in pairs]))
 
 
+def test_with_the_truth_as_codes_late_fusion_gains():
+    """Users follow text and picture. Codes that are these groups lose nothing in an encoder or a tokenizer, so that
+    what late fusion does not gain from them it could never gain from others."""
+    gain, low = (saved("late_fusion_true_codes_contrasts", column) for column in ("difference", "low"))
+    over_text = gain[gain.index.str.endswith("against true text group alone")]
+    assert len(over_text) == 6
+    assert (over_text > 0).all()
+    assert low["true text group + image, A concatenated, text first, against true text group alone"] > 0
+
+
 @pytest.mark.skipif(find_spec("rapidocr") is None, reason="rapidocr is not installed")
 def test_what_is_planted_is_found_on_pages_read_now(folders):
     """The kind of an item is in its text. So among its three nearest, a reader finds its kind on fixed and on varied
