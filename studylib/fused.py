@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from studylib import content
+from studylib import content, results, tables, wording
 from studylib.ablations import fused_label
 from studylib.analysis.hits import beyond_seeds, hitting_rows, identical_hits, shared_hits
 from studylib.analysis.significance import compare
@@ -14,6 +14,7 @@ from studylib.config import Trial
 from studylib.data import Dataset
 from studylib.methods import method
 from studylib.metrics import WHOLE, Ranks
+from studylib.notebook import Parameters, say
 from studylib.tables import METRIC, best_by_validation, per_user
 
 
@@ -79,6 +80,21 @@ def fusion_pairs(
         best = best_by_validation(groups, rows)
         pairs[f"{best}, the best, against {knn}"] = (groups[best], groups[knn])
     return pairs
+
+
+def judged(groups: dict[str, Sequence[dict]], rows: Parameters, name: str, goal: dict[str, float]) -> pd.DataFrame:
+    """Late fusion beside its halves and controls: two tables saved, what they say printed, and the first returned.
+
+    Args:
+        groups: of the rows of ``rows``, and the baselines.
+        name: of the table; that of the contrasts is ``<name>_contrasts``.
+        goal: by items that are ranked, what the best is to reach.
+    """
+    table = tables.comparison(groups)
+    contrasts = tables.contrasts(fusion_pairs(groups, *rows.labels("late"), controls=[*rows.controlled("late")]))
+    results.save(contrasts, f"{name}_contrasts", rows.data, contrasts.round(4))
+    say(wording.of_fusion(table, groups, contrasts, [*rows.fused("late")], goal))
+    return results.save(table, name, rows.data, wording.readable(table, tested=False), groups)
 
 
 def part_hits(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:

@@ -105,9 +105,13 @@ class Parameters(Fields):
         return f"{text}+{self.image}" if choice.text_first else f"{self.image}+{text}"
 
     def of_truth(self) -> "Parameters":
-        """The same with ``true_codes`` in place of what encoders make of text and picture."""
+        """The same with ``true_codes`` for text and picture, fused by A in either order (B of unlike lengths may be A).
+
+        Random IDs stand in for the picture: a second code may help by naming the item alone.
+        """
         text, image = self.true_codes
-        return self.model_copy(update={"texts": (text,), "image": image})
+        late = {"late": ("A:text-first", "A"), "stand_ins": ("random",)}
+        return self.model_copy(update=late | {"texts": (text,), "image": image})
 
     def as_mscgrec(self) -> "Parameters":
         """The same with ``late_as_mscgrec`` for late fusion, and MSCGRec's settings (``stacked_generator``) throughout.
@@ -193,18 +197,23 @@ class Parameters(Fields):
             raise StudyError(f"image, texts and also: {', '.join(names)}; name one text at least, and none twice")
         return {method(name).label: name for name in names}
 
+    def each(self, names: Iterable[str]) -> dict[str, list[Trial]]:
+        """The rows of several features, each by itself."""
+        return {method(name).label: self.content(name) for name in names}
+
     def alone(self) -> dict[str, list[Trial]]:
         """The rows of each text and of the image by themselves."""
-        return {method(name).label: self.content(name) for name in (*self.texts, self.image)}
+        return self.each((*self.texts, self.image))
+
+    def in_000(self, names: Iterable[str]) -> dict[str, float]:
+        """000's Recall@10 of the rows of ``each(names)``, as far as its Table 2 has them."""
+        single = papers.TABLE_2.get(self.name, {})
+        known = [method(name) for name in names if method(name).paper in single]
+        return {row.label: single[row.paper]["recall@10"] for row in known}
 
     def beside_paper(self, table: str) -> dict[str, float]:
         """000's Recall@10 of rows of ``alone()`` and ``fused(table)``, as far as it prints them (OCR-text if fused)."""
-        single, fused = papers.TABLE_2.get(self.name, {}), papers.FUSED.get(self.name, {})
-        found = {
-            method(text).label: single[method(text).paper]["recall@10"]
-            for text in self.texts
-            if method(text).paper in single
-        }
+        found, fused = self.in_000(self.texts), papers.FUSED.get(self.name, {})
         for name, choice in self.chosen(table).items():
             for text in self.texts:
                 if name in fused and method(text).paper == "ocr":
@@ -342,10 +351,6 @@ class Parameters(Fields):
             for name, settings in self.baselines.items()
             for seed in range(1 if method("none", name).seedless else self._seeds(name))
         ]
-
-    def run(self) -> list[dict]:
-        """The records of ``trials()``, run where ``engine`` says as far as they are not finished."""
-        return self.records(self.trials())
 
     def rows(self, wanted: dict[str, list[Trial]]) -> dict[str, list[dict]]:
         """The records of several rows of a table, by the rows' names; the baselines' rows come last."""

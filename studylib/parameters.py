@@ -100,8 +100,8 @@ class Fields(Settings):
     @field_validator("true_codes")
     @classmethod
     def _of_both(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(value) not in (0, 2):
-            raise ValueError("name two, the text's and the picture's: index:index_text, index:index_image")
+        if value and (len(value) != 2 or not all(name.startswith("index:") for name in value)):
+            raise ValueError("name two ready IDs, the text's and the picture's: index:index_text, index:index_image")
         return value
 
     @field_validator("stacked_generator")

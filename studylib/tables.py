@@ -128,20 +128,6 @@ def comparison(
     return table if paper is None else table.assign(paper=table["method"].map(paper).astype(float))
 
 
-def recommendation(
-    records: Sequence[dict], reference: str, paper: dict[str, dict[str, float]] | None = None
-) -> pd.DataFrame:
-    """``comparison`` of what each record calls itself, with the paper's number beside it.
-
-    Args:
-        reference: features name of the row that the others are compared with.
-        paper: by kind ("text", "ocr"), the paper's metrics: column ``paper``.
-    """
-    groups = by_method(records)
-    beside = {name: (paper or {}).get(method_of(group[0]).paper, {}).get(METRIC) for name, group in groups.items()}
-    return comparison(groups, method(reference).label, paper=beside)
-
-
 def validation(group: Sequence[dict]) -> float:
     """Mean over seeds of the best epoch's Recall@10 on the validation split: what a choice of rows may look at."""
     return float(np.mean([best_epoch(record["epochs"])["recall@10"] for record in group]))

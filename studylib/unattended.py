@@ -17,7 +17,7 @@ from studylib.data.registry import find
 from studylib.encoders.registry import encoder
 from studylib.engines import check_name
 from studylib.errors import NothingToDo, StudyError
-from studylib.files import check_regular, check_writable, write_bytes
+from studylib.files import check_regular, check_writable, shown, write_bytes
 from studylib.keys import is_encoder
 from studylib.notebook import Parameters, check
 
@@ -115,8 +115,7 @@ def ready(notebook: Path, given: dict) -> dict:
         NothingToDo: a list of rows is empty that the notebook needs, or what it reads embeddings of has none.
     """
     takes = taken(notebook)
-    own = {name: ast.literal_eval(row["default"]) for name, row in takes.items()}
-    parameters_checked = check(own | given, "parameters")
+    parameters_checked = check(_own(notebook, takes) | given, "parameters")
     code = _code(notebook)
     for table in NEEDS.findall(code):
         parameters_checked.need(table)
@@ -141,6 +140,19 @@ def ready(notebook: Path, given: dict) -> dict:
             if "texts" not in takes or (paths.results_of(name) / "table_2.trials.json").exists():
                 find(name)
     return {name: value for name, value in given.items() if name in takes}
+
+
+def _own(notebook: Path, takes: dict) -> dict:
+    """The values that the notebook's own parameters cell has."""
+    found = {}
+    for name, row in takes.items():
+        try:
+            found[name] = ast.literal_eval(row["default"])
+        except (ValueError, SyntaxError):
+            raise StudyError(
+                f"{notebook}: parameter {name}: {shown(row['default'])} is no plain value; write a number, text or list"
+            ) from None
+    return found
 
 
 def _encoders_named(parameters: Parameters, takes: dict) -> list[str]:

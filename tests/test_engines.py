@@ -15,6 +15,7 @@ from studylib.engines import CHILDREN, FINISHED, Gpus, open_engine, run_trial
 from studylib.errors import StudyError
 from studylib.keys import key_of
 from studylib.semantic_ids import SemanticIds
+from studylib.settings import checked
 from studylib.store import Store, work_folder
 from studylib.threads import torch_threads
 from studylib.trials import run
@@ -209,7 +210,7 @@ def test_settings_that_came_later_leave_old_keys_alone():
     assert old.model_dump_json() == new.model_dump_json()
     assert "devices" not in json.loads(old.model_dump_json())["generator"]
     assert "devices" in json.loads(quick(devices=2).model_dump_json())["generator"]
-    assert Trial.model_validate_json(quick(devices=2).model_dump_json()).generator.devices == 2
+    assert checked(Trial, json.loads(quick(devices=2).model_dump_json())).generator.devices == 2
 
 
 def test_a_failure_is_not_explained_by_an_older_one(tmp_path):

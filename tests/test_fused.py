@@ -139,16 +139,19 @@ def test_a_control_takes_the_pictures_place_alone():
 
 
 def test_the_truth_takes_the_place_of_both_encoders_and_of_nothing_else():
-    given = {"late": ["A:text-first", "B"], "true_codes": ["index:index_text", "index:index_image"]}
+    given = {"late": ["B", "A:text-first"], "true_codes": ["index:index_text", "index:index_image"]}
     parameters = notebook.check(given, "test")
     truth = parameters.of_truth()
     assert list(truth.alone()) == ["true text group", "true image group"]
     (label, (trial, *_)), *others = truth.fused("late").items()
     assert label == "true text group + image, A concatenated, text first"
-    assert [name for name, _ in others] == ["true text group + image, B interleaved"]
+    assert [name for name, _ in others] == ["true text group + image, A concatenated"]
     assert trial.features == "index:index_text+index:index_image"
-    ((_, (usual, *_)), *_) = parameters.fused("late").items()
+    usual, *_ = parameters.fused("late")["MiniLM-L6 + image, A concatenated, text first"]
     assert (trial.generator, trial.budget, trial.seed) == (usual.generator, usual.budget, usual.seed)
+    ((label, (named, *_)),) = truth.controlled("late").items()
+    assert label == "true text group + random IDs, A concatenated, text first"
+    assert named.features == "index:index_text+random"
 
 
 def test_a_row_is_searched_freely_as_it_was_trained():

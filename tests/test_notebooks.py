@@ -27,7 +27,9 @@ SMALLEST = {
     "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
     "resized": ["pixels"], "pages": ["1024", "256:varied"],
     "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
-    "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"],
+    "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"], "freely": ["A"],
+    "true_codes": ["index:index_text", "index:index_image"], "late_as_mscgrec": ["A"],
+    "stacked_generator": {"history": 9},
 }  # fmt: skip
 READS = {"06b_why_it_helps": "02_unimodal"}  # what must have run before
 
@@ -182,6 +184,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
         ("03_early_fusion", {"early": []}, "early is empty, so there is nothing to compare"),
         ("04_late_fusion", {"late": []}, "late is empty, so there is nothing to compare"),
         ("04_late_fusion", {"true_codes": ["index:index_text"]}, "true_codes.*name two"),
+        ("04_late_fusion", {"true_codes": ["minilm", "pixels"]}, "true_codes.*name two ready IDs"),
         (
             "04_late_fusion",
             {"texts": ["index:a"], "image": "index:b", "fused_shapes": ["3x256", "2x256"]},
@@ -197,6 +200,21 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, complaint, t
 def test_what_one_notebook_cannot_use_is_refused_there_too(stem, given, complaint, tmp_path):
     with pytest.raises(StudyError, match=complaint):
         unattended.execute(NOTEBOOKS[0].with_stem(stem), given, tmp_path)
+
+
+def test_a_parameters_cell_has_plain_values_alone(tmp_path):
+    file = tmp_path / "own.ipynb"
+    cell = nbformat.v4.new_code_cell("seeds: int = len(range(3))", metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), file)
+    with pytest.raises(StudyError, match=r"own.ipynb: parameter seeds: 'len\(range\(3\)\)' is no plain value"):
+        unattended.ready(file, {})
+
+
+def test_sentences_are_said_as_a_list(capsys):
+    notebook.say(["one", "two"], "Both:")
+    notebook.say(())
+    assert capsys.readouterr().out == "Both:\n- one\n- two\n"
 
 
 def test_spaces_are_of_encoders_and_one_text_is_enough():

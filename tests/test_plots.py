@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from studylib import plots
+from studylib import plots, tables
 from studylib.methods import COLOURS
 from tests.test_tables import record
 
@@ -33,12 +33,29 @@ def test_a_tokenizer_is_drawn_once_and_each_of_its_levels_is_a_line():
         made["trial"]["tokenizer"] = {"codes": codes}
         return made
 
-    figure = plots.tokenizer_curves({"one": [fitted(8, 0.9)], "same": [fitted(8, 0.9)], "two": [fitted(4, 0.8, 0.4)]})
-    first, second = np.array(figure.axes).reshape(2, 4)
-    assert [first[0].get_ylabel(), second[0].get_ylabel()] == ["one\nsame", "two"]
+    one, same, two, other = fitted(8, 0.9), fitted(8, 0.9), fitted(4, 0.8, 0.4), fitted(8, 0.7)
+    same["trial"]["generator"] |= {"temperature": 0.7}  # which no tokenizer reads
+    other["trial"]["features"] = "mpnet"
+    figure = plots.tokenizer_curves({"one": [one], "two": [two], "same": [same], "other": [other]})
+    first, second, third = np.array(figure.axes).reshape(3, 4)
+    assert [row[0].get_ylabel() for row in (first, second, third)] == ["one\nsame", "two", "other"]
     assert [list(line.get_ydata()) for line in second[0].lines] == [[0.8, 0.4], [0.4, 0.2]]
     assert [list(axis.lines[0].get_ydata()) for axis in second[1:]] == [[1, 1], [0.5, 0.5], [0.225, 0.225]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["level 1", "level 2"]
+    plt.close("all")
+
+
+def test_the_papers_number_is_a_diamond_where_there_is_one():
+    records = [record("minilm", seed, [0, seed, 30]) for seed in range(2)] + [record("random", 0, [20, 30, 30])]
+    table = tables.comparison(tables.by_method(records))
+    (axis,) = plots.methods(table, "without").axes
+    assert axis.get_title() == "without"
+    assert [bar.get_width() for bar in axis.patches] == table["recall@10"].tolist()[::-1]
+    assert "the paper's number" not in [said.get_text() for said in axis.get_legend().get_texts()]
+    (axis,) = plots.methods(table.assign(paper=[0.25, np.nan]), "with").axes
+    (diamonds,) = [line for line in axis.lines if line.get_marker() == "D"]
+    assert diamonds.get_xdata()[1] == 0.25
+    assert "the paper's number" in [said.get_text() for said in axis.get_legend().get_texts()]
     plt.close("all")
 
 

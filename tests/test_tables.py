@@ -94,7 +94,8 @@ def test_a_table_says_what_its_records_say():
     good = [record("minilm", seed, rng.integers(0, 12, 400).tolist()) for seed in range(3)]
     poor = [record("random", seed, rng.integers(0, 40, 400).tolist()) for seed in range(3)]
     knn = [record("none", 0, rng.integers(0, 11, 400).tolist(), "item-knn")]
-    table = tables.recommendation(good + poor + knn, "minilm", {"text": {"recall@10": 0.5}}).set_index("method")
+    groups = tables.by_method(good + poor + knn)
+    table = tables.comparison(groups, paper={"MiniLM-L6": 0.5}).set_index("method")
     values = [row["metrics"]["recall@10"] for row in good]
     assert table.loc["MiniLM-L6", "recall@10"] == pytest.approx(np.mean(values))
     assert table.loc["MiniLM-L6", "recall@10 sd"] == pytest.approx(np.std(values, ddof=1))
@@ -103,7 +104,7 @@ def test_a_table_says_what_its_records_say():
     assert table.loc["random IDs", "difference"] == found.difference < 0
     assert table.loc["random IDs", "p holm"] == pytest.approx(2 * found.p)
     assert np.isnan(table.loc["MiniLM-L6", "p"])
-    lines = wording.findings(table.reset_index(), tables.by_method(good + poor + knn))
+    lines = wording.findings(table.reset_index(), groups)
     assert lines[0].startswith("random IDs is worse than MiniLM-L6")
     assert "MiniLM-L6" in lines[1]
     assert "is below item-kNN" in lines[1]

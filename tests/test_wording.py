@@ -15,7 +15,7 @@ def test_the_best_row_is_above_a_baseline_only_if_a_test_says_so():
     nearly = ranks[0].copy()
     nearly[np.flatnonzero(nearly >= 10)[:1]] = 0
     rows.append(record("none", 0, nearly.tolist(), "item-knn"))
-    (line,) = wording.findings(tables.recommendation(rows, "minilm"), tables.by_method(rows))
+    (line,) = wording.findings(tables.comparison(tables.by_method(rows)), tables.by_method(rows))
     assert "is not told apart from item-kNN" in line
 
 
@@ -76,7 +76,7 @@ def test_what_is_said_of_fusion_is_of_the_best_fused_row_by_validation():
 def test_a_row_of_fewer_seeds_than_another_says_so():
     ranks = np.random.default_rng(0).integers(0, 40, (3, 400)).tolist()
     rows = [record("minilm", seed, ranks[seed]) for seed in range(3)] + [record("random", 0, ranks[0])]
-    table = tables.recommendation([*rows, record("none", 0, ranks[0], "item-knn")], "minilm")
+    table = tables.comparison(tables.by_method([*rows, record("none", 0, ranks[0], "item-knn")]))
     assert wording.names_with_seeds(table).tolist() == ["MiniLM-L6", "random IDs, 1 seed", "item-kNN"]
     assert wording.findings(table)[0] == wording.FEWER_SEEDS
     assert wording.findings(table)[1].startswith("random IDs, 1 seed is")

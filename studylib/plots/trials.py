@@ -283,14 +283,14 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
     for name, group in groups.items():
         steps = group[0].get("tokenizer", {}).get("steps")
         if steps:  # a tokenizer may tell nothing of its fit
-            settings = repr(group[0]["trial"]["tokenizer"])
-            fits.setdefault(settings, (pd.DataFrame(steps), group[0]))
-            names.setdefault(settings, []).append(name)
+            fitted = repr({setting: value for setting, value in group[0]["trial"].items() if setting != "generator"})
+            fits.setdefault(fitted, (pd.DataFrame(steps), group[0]))
+            names.setdefault(fitted, []).append(name)
     if not fits:
         return _nothing("these tokenizers tell nothing of their fit")
     size = (7.2, 1.0 + 0.72 * len(fits))
     figure, axes = plt.subplots(len(fits), 4, figsize=size, sharex=True, sharey="col", squeeze=False)
-    for row, (settings, (steps, record)) in zip(axes, fits.items(), strict=True):
+    for row, (fitted, (steps, record)) in zip(axes, fits.items(), strict=True):
         codes, items = record["trial"]["tokenizer"]["codes"], record["data"]["items"]
         for level, own in steps.groupby("level"):
             shares = (own["error"], own["usage"] / codes, own["perplexity"] / codes, own["collisions"] / items)
@@ -298,7 +298,7 @@ def tokenizer_curves(groups: dict[str, Sequence[dict]]) -> Figure:
                 # A fit that ends in one iteration is a point, not a line.
                 marker, style = "o" if len(own) == 1 else "", line_style(level - 1)
                 axis.plot(own["epoch"], share, label=f"level {level}", marker=marker, **style)
-        said = "\n".join(line for name in names[settings] for line in wrap(name, 20))
+        said = "\n".join(line for name in names[fitted] for line in wrap(name, 20))
         row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)
     for axis, title in zip(axes[0], ("relative error", "usage", "perplexity", "collisions"), strict=True):
         axis.set(title=title, ylim=(0, None) if title == "relative error" else (0, 1.05), xscale="log")
