@@ -1,7 +1,8 @@
 """Alignment before training: the generator learns to translate an item's codes from one modality to another.
 
 000, Eq. 11: [IMAGE, image codes] -> [TEXT, text codes] and back, in 004's words contrastive modality alignment. It sees
-each item's codes and no user. The weights are then trained on next items as any other.
+each item's codes and no user. The weights are then trained on next items as any other. 004 (appendix A.2) aligns for as
+many steps as it then trains, from a pretrained T5; here both start from random weights.
 """
 
 from collections.abc import Callable
@@ -47,3 +48,28 @@ def align(
         if (step + 1) % max(1, settings.alignment // LINES) == 0:
             log(f"alignment step {step + 1}/{settings.alignment}  loss {losses[-1]:.4f}")
     return losses
+
+
+@torch.inference_mode()
+def translated(model: Tiger, ids: SemanticIds) -> list[dict[str, float]]:
+    """How well ``model`` translates now, over all items: a row for each direction, in the order of ``align``.
+
+    ``right``: the share of the written modality's codes that are the likeliest after the right ones before them; marks,
+    levels of a single code, are not counted. ``without reading``: the same when another item's codes are read, drawn at
+    random: what the codes before tell by themselves.
+    """
+    codes = torch.as_tensor(ids.codes, device=model.offsets.device)
+    others = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
+    model.eval()
+    rows = []
+    for source, target in permutations([list(part) for part in ids.parts], 2):
+        shares = [_right(model, ids, read[:, source], source, codes[:, target], target) for read in (codes, others)]
+        rows.append(dict(zip(("right", "without reading"), shares, strict=True)))
+    return rows
+
+
+def _right(model: Tiger, ids: SemanticIds, read, source: list[int], wanted, target: list[int]) -> float:
+    hidden = model.translate(read, source, wanted, target)
+    told = [(place, level) for place, level in enumerate(target) if ids.sizes[level] > 1]
+    right = [model.logits(hidden[:, place], level).argmax(-1) == wanted[:, place] for place, level in told]
+    return round(torch.stack(right).float().mean().item(), 4)

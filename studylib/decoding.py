@@ -1,4 +1,4 @@
-"""From a history to items: search along the prefix tree, free search, and exact scoring of every item."""
+"""From a history to items: search along the prefix tree, which scores all items if no beam is dropped; free search."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from studylib.models.generator import START, Generator
-from studylib.semantic_ids import PrefixTree, SemanticIds
+from studylib.semantic_ids import PrefixTree
 
 NEVER = float("-inf")
 
@@ -183,12 +183,6 @@ def _reorder(part: Tensor, parent: Int[Tensor, "users kept"], users: int) -> Ten
     return part[rows, parent].flatten(0, 1)
 
 
-def rank_leaves(tree: TensorTree, scores: Float[Tensor, "users leaf"], seen: Tensor | None) -> Found:
-    """All leaves by score, those of which every item was seen left out."""
-    leaf = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), 1, -1)
-    return _finish(tree, leaf, scores[:, None], scores.shape[1], seen)[0]
-
-
 def _finish(
     tree: TensorTree, leaf: Tensor, candidate: Tensor, beams: int, seen: Tensor | None
 ) -> tuple[Found, Int[Tensor, "users kept"]]:
@@ -202,34 +196,3 @@ def _finish(
     scores, best = _top(candidate, beams)
     leaves = torch.where(scores > NEVER, leaf.flatten(1).gather(1, best), -1)
     return Found(leaves, scores, torch.where(leaves >= 0, sizes.flatten(1).gather(1, best), 0)), best
-
-
-@torch.inference_mode()
-def score_all(
-    model: Generator,
-    ids: SemanticIds,
-    histories: Int[Tensor, "users item level"],
-    lengths: Int[Tensor, " users"],
-    chunk: int = 512,
-    users: Int[Tensor, " users"] | None = None,
-    missing: Sequence[int] = (),
-) -> Float[Tensor, "users leaf"]:
-    """log p of every Semantic ID, exactly: no search, so that search error itself can be measured.
-
-    Costs a decoder pass per ID and user: for small catalogues and samples of users.
-    """
-    codes = torch.as_tensor(ids.codes[ids.tree.items[ids.tree.group_first[:-1]]], device=histories.device)
-    tree = TensorTree(ids.tree, histories.device) if model.softmax == "tree" else None
-    memory = model.read(histories, lengths, users, missing)
-    columns = []
-    for part in codes.split(chunk):
-        targets = part[None].expand(len(histories), -1, -1)
-        hidden, total = model.write(targets, memory), 0.0
-        forbidden = tree.forbidden(part, ids.sizes) if tree else None
-        for level in range(ids.levels):
-            log_p = model.log_probabilities(hidden[:, :, level], level)
-            total = total + log_p.gather(-1, targets[:, :, level, None])[..., 0]
-            if forbidden:
-                total = total - log_p.masked_fill(forbidden[level], NEVER).logsumexp(-1)
-        columns.append(total)
-    return torch.cat(columns, 1)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from studylib.data.dataset import Split
-from studylib.decoding import Found, TensorTree, beam_search, rank_leaves, score_all
+from studylib.decoding import Found, TensorTree, beam_search
 from studylib.metrics import MISSED, PickedRanks, Ranks
 from studylib.models.generator import Generator
 from studylib.semantic_ids import SemanticIds
 
 USERS_PER_BATCH = 48
+BEAMS_PER_BATCH = 2**16  # of all users together, which every item of a catalogue would be too many for
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,20 @@ class Searcher:
         device = next(self.model.parameters()).device
         codes = torch.as_tensor(self.ids.codes, device=device)
         tree = TensorTree(self.ids.written.tree, device)
+        beams = len(tree.group_sizes) if self.search == "exact" else self.beams  # a beam a leaf, and none is dropped
+        batch = min(USERS_PER_BATCH, max(1, BEAMS_PER_BATCH // beams))
         order = np.argsort([min(len(history), self.history) for history in histories], kind="stable")
-        for users in np.array_split(order, max(1, -(-len(order) // USERS_PER_BATCH))):
+        for users in np.array_split(order, max(1, -(-len(order) // batch))):
             table, lengths = padded([histories[user][-self.history :] for user in users])
             table, lengths = table.to(device), lengths.to(device)
             tokens = None
             if self.user_tokens is not None:
                 tokens = torch.as_tensor(self.user_tokens[of_users[users]], device=device)
             seen = torch.as_tensor(_filled([np.unique(histories[user]) for user in users], -1), device=device)
-            if self.search == "exact":
-                found = self._exact(tree, codes[table], lengths, seen, tokens)
-            else:
-                found = beam_search(
-                    self.model,
-                    tree,
-                    codes[table],
-                    lengths,
-                    self.beams,
-                    seen,
-                    self.search == "tree",
-                    tokens,
-                    self.missing,
-                )
+            found = beam_search(
+                self.model, tree, codes[table], lengths, beams, seen, self.search != "free", tokens, self.missing
+            )
             yield users, *found
-
-    def _exact(self, tree: TensorTree, histories, lengths, seen, tokens) -> tuple[Found, Found]:
-        scores = score_all(self.model, self.ids.written, histories, lengths, users=tokens, missing=self.missing)
-        return rank_leaves(tree, scores, None), rank_leaves(tree, scores, seen)
 
     def ranks(self, split: Split) -> tuple[Ranks, Ranks]:
         """Ranks of the targets, and with the items of each user's history left out."""

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +19,7 @@ import torch
 
 from studylib import __version__, accelerate, checkpoints, content, next_item, training
 from studylib.accelerate import Team
-from studylib.alignment import align
+from studylib.alignment import align, translated
 from studylib.config import NextItemSettings, TigerSettings, Trial
 from studylib.content import Content
 from studylib.data import Dataset, Split, load
@@ -37,7 +37,8 @@ from studylib.settings import checked
 from studylib.store import FORMAT, Store, work_folder
 
 MAXRSS_OF_A_MB = 2**20 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, elsewhere kB
-WEIGHTS, CHECKPOINT, CODES = "model.safetensors", "checkpoint.safetensors", "codes.sha256"  # in a trial's work folder
+# In a trial's work folder:
+WEIGHTS, CHECKPOINT, CODES, ALIGNMENT = "model.safetensors", "checkpoint.safetensors", "codes.sha256", "alignment.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ class Outcome:
     parts: dict[str, Ranks] = field(default_factory=dict)  # by modality of a late-fused ID
     picked: PickedRanks | None = None  # where items share their ID
     subsets: dict[str, Ranks] = field(default_factory=dict)  # by the modalities that histories had
+    alignment: dict = field(default_factory=dict)  # see ``_aligned``
 
 
 def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | None:
@@ -78,10 +80,12 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
 
     checkpoint = work / CHECKPOINT
     earlier = checkpoints.seconds(checkpoint)
-    epochs, borrowed = trained_for_another_search(trial, data, model, ids)
+    epochs, borrowed = trained_for_another_search(trial, data, model, ids, work)
     if epochs is None:
         if settings.alignment and not earlier:  # it comes first, so a checkpoint that can be read stands behind it
-            align(model, ids, settings, trial.seed)
+            learnt = {"loss": align(model, ids, settings, trial.seed), "aligned": translated(model, ids)}
+            if team.first:
+                write_bytes(work / ALIGNMENT, json.dumps(learnt).encode())
         epochs = training.train(
             model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
             log=lambda line: print(line, flush=True), checkpoint=checkpoint, team=team,
@@ -98,6 +102,7 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
         dict(zip((*trial.modalities, WHOLE), parts, strict=False)),
         picked if not parts and ids.written.tree.group_sizes.max() > 1 else None,
         without_modalities(searcher, trial, data),
+        _aligned(model, ids, trial, work) if settings.alignment else {},
     )  # fmt: skip
 
 
@@ -112,6 +117,22 @@ def without_modalities(searcher: Searcher, trial: Trial, data: Dataset) -> dict[
             missing = tuple(set(range(len(names))) - set(present))
             ranks, _ = replace(searcher, missing=missing).ranks(data.test)
             found["+".join(names[number] for number in present)] = ranks
+    return found
+
+
+def _aligned(model: Generator, ids: SemanticIds, trial: Trial, work: Path) -> dict:
+    """What translation was learnt before training, and is left of it after.
+
+    ``loss``: its mean over each tenth of the steps. ``from``, ``to``: the modalities of each direction; ``aligned`` and
+    ``trained``: ``alignment.translated`` before and after training. Weights of another trial may have come without
+    what was written beside them; then the last alone is known.
+    """
+    found = {"trained": translated(model, ids)}
+    found["from"], found["to"] = (list(names) for names in zip(*permutations(trial.modalities, 2), strict=True))
+    if (work / ALIGNMENT).exists():
+        learnt = json.loads((work / ALIGNMENT).read_text())
+        tenths = np.array_split(learnt["loss"], min(10, len(learnt["loss"])))
+        found |= {"loss": [round(float(np.mean(tenth)), 4) for tenth in tenths], "aligned": learnt["aligned"]}
     return found
 
 
@@ -137,7 +158,7 @@ def forget_other_codes(work: Path, ids: SemanticIds) -> bool:
 
 
 def trained_for_another_search(
-    trial: Trial, data: Dataset, model: Generator, ids: SemanticIds
+    trial: Trial, data: Dataset, model: Generator, ids: SemanticIds, work: Path
 ) -> tuple[list[dict] | None, float]:
     """Give ``model`` the weights of a finished trial that differs in ``search`` alone, if they are on this machine.
 
@@ -158,6 +179,8 @@ def trained_for_another_search(
             print(f"trained before, for search {search}: {file.parent.name}", flush=True)
             model.load_state_dict(weights)
             model.eval()
+            if (file.parent / ALIGNMENT).exists():
+                write_bytes(work / ALIGNMENT, (file.parent / ALIGNMENT).read_bytes())
             return json.loads(facts["epochs"]), float(facts["cpu_seconds"])
     return None, 0.0
 
@@ -237,6 +260,7 @@ def record_of(trial: Trial, data: Dataset, outcome: Outcome) -> dict:
         **({"ranks_parts": packed(outcome.parts)} if outcome.parts else {}),
         **({"ranks_picked": outcome.picked.pack()} if outcome.picked else {}),
         **({"ranks_subsets": packed(outcome.subsets)} if outcome.subsets else {}),
+        **({"alignment": outcome.alignment} if outcome.alignment else {}),
         **(tokenizer_report(made.ids) | made.facts if made else {}),
         **outcome.ran_on,
     }

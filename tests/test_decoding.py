@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import training
+from studylib import evaluation, training
 from studylib.config import TigerSettings
 from studylib.data import Split
-from studylib.decoding import TensorTree, beam_search, score_all
+from studylib.decoding import TensorTree, beam_search
 from studylib.evaluation import Searcher, padded
 from studylib.fusion import late
-from studylib.metrics import Ranks
 from studylib.models.layers import Size
 from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
+from tests.exact import score_all
 
 RNG = np.random.default_rng(0)
 UNIQUE = SemanticIds(np.unique(RNG.integers(0, 6, (80, 3)), axis=0), (6, 6, 6))
@@ -136,19 +136,21 @@ def test_rank_of_a_shared_id_is_an_expectation_over_its_group():
             assert unseen.group[target] == len(set(same) - set(history))
 
 
-def test_exact_search_ranks_as_full_beams_do():
+@pytest.mark.parametrize("together", [50, 10_000])
+def test_exact_search_ranks_as_every_items_score_does(monkeypatch, together):
+    """However few users a batch has, and with a modality hidden too."""
+    monkeypatch.setattr(evaluation, "BEAMS_PER_BATCH", together)
     split, model = Split(tuple(USERS), np.arange(len(USERS))), generator(COLLIDING, parts=((0,), (1, 2)))
+    items, lengths = padded(USERS)
+    found = []
     for missing in ((), (0,)):
-        exact = Searcher(model, COLLIDING, search="exact", missing=missing).ranks(split)
-        beams = Searcher(model, COLLIDING, beams=1000, missing=missing).ranks(split)
-        assert_same_ranks(exact, beams)
-    assert (exact[0].first != Searcher(model, COLLIDING, search="exact").ranks(split)[0].first).any()
-
-
-def assert_same_ranks(ours: tuple[Ranks, Ranks], theirs: tuple[Ranks, Ranks]) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one.first, other.first)
-        np.testing.assert_array_equal(one.group, other.group)
+        exact, _ = Searcher(model, COLLIDING, beams=5, search="exact", missing=missing).ranks(split)
+        scores = score_all(model, COLLIDING, torch.as_tensor(COLLIDING.codes)[items], lengths, missing=missing)
+        of_items = scores[:, torch.as_tensor(COLLIDING.tree.leaf_of)]
+        ahead = (of_items > of_items.gather(1, torch.arange(len(USERS))[:, None]) + 1e-6).sum(1)
+        assert exact.first.tolist() == ahead.tolist()
+        found.append(exact.first.tolist())
+    assert found[0] != found[1]
 
 
 @torch.no_grad()

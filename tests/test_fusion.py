@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studylib import content, training
-from studylib.alignment import align
+from studylib.alignment import align, translated
 from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings, TokenizerSettings, trial
 from studylib.data import atomic, load, planted
@@ -194,6 +194,8 @@ def test_alignment_learns_to_translate_and_repeats():
 
     model, losses = aligned()
     assert np.mean(losses[-10:]) < 0.1 * np.mean(losses[:10])
+    assert [row["right"] for row in translated(model, ids)] == [1, 1]
+    assert all(row["without reading"] < 0.5 for row in translated(model, ids))  # of the eight others' codes, one is it
     assert aligned()[1] == losses
     codes, (image, text) = torch.as_tensor(ids.codes), ([0, 1], [3, 4])
     for read, wanted in ((image, text), (text, image)):
@@ -216,6 +218,19 @@ def test_fused_ids_learn_the_planted_rule(folders, fusion):
     assert set(record["features"]) == {"features:circle", "random"}
     assert ("gate" in record) == (fusion == "gate")
     assert ("ranks_parts" in record) == (fusion in ("late", "interleaved", "delimited"))
+
+
+def test_a_trial_keeps_what_alignment_taught_and_what_training_left_of_it(folders):
+    """Twice as many steps lower the loss; free search borrows the weights, and what is said of them."""
+    first, freely = run([fused("delimited", alignment=200, alignment_lr=1e-2, search=how) for how in ("tree", "free")])
+    learnt = first["alignment"]
+    assert len(learnt["loss"]) == 10
+    assert learnt["loss"][-1] < 0.8 * learnt["loss"][0]
+    assert [learnt["from"], learnt["to"]] == [["features:circle", "random"], ["random", "features:circle"]]
+    assert learnt["aligned"][0]["right"] > learnt["aligned"][0]["without reading"]
+    assert len(learnt["trained"]) == 2
+    assert freely["alignment"] == learnt
+    assert "alignment" not in run([fused("delimited")])[0]
 
 
 def test_letter_reads_sasrec_and_the_collaborative_modality_is_sasrec(folders):

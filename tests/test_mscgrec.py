@@ -11,13 +11,14 @@ from studylib.bench import generator as generator_bench
 from studylib.config import TigerSettings
 from studylib.data import planted
 from studylib.data.planted import Knobs
-from studylib.decoding import TensorTree, beam_search, score_all
+from studylib.decoding import TensorTree, beam_search
 from studylib.errors import StudyError
 from studylib.evaluation import padded
 from studylib.models.layers import Size
 from studylib.models.positions import BUCKETS, bucket, two_part_bias
 from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
+from tests.exact import score_all
 
 RNG = np.random.default_rng(0)
 IDS = SemanticIds(np.unique(RNG.integers(0, 6, (80, 3)), axis=0), (6, 6, 6))
