@@ -67,7 +67,7 @@ def between_encoders(groups: Groups) -> pd.DataFrame:
     """
     methods = {name: method_of(group[0]) for name, group in groups.items()}
     sets = {
-        TRAINED: [name for name, found in methods.items() if found.kind == "ocr" and not found.contrast],
+        TRAINED: [name for name, found in methods.items() if found.kind == "ocr"],
         EVERY: [name for name, found in methods.items() if found.kind != "baseline"],
     }
     rows = []

@@ -11,6 +11,7 @@ from studylib.encoders.registry import ENCODERS
 COLOURS = {
     "text": "#0072B2",
     "ocr": "#D55E00",
+    "contrast": "#F0B38A",
     "image": "#009E73",
     "index": "#56B4E9",
     "features": "#CC79A7",
@@ -22,6 +23,7 @@ COLOURS = {
 HATCHES = {
     "text": "",
     "ocr": "//",
+    "contrast": "/-",
     "image": "..",
     "index": "\\\\",
     "features": "oo",
@@ -33,6 +35,7 @@ HATCHES = {
 KIND_NAMES = {
     "text": "text encoder",
     "ocr": "text as a picture, OCR encoder",
+    "contrast": "looks at the page, no rival",
     "image": "product picture",
     "index": "published Semantic IDs",
     "features": "ready features",
@@ -47,15 +50,14 @@ KIND_NAMES = {
 class Method:
     """``label`` for people, ``kind`` a key of COLOURS, ``paper`` the row of 000's tables that it stands beside.
 
-    ``seedless``: it counts and draws nothing, so that every seed gives the same. ``contrast``: it looks at pages and is
-    no rival of a reader, for it has words alone, or none, or is another layer of a row's network.
+    A ``"contrast"`` looks at pages and is no rival of a reader, for it has words alone, or none, or is another layer of
+    a row's network. ``seedless``: it counts and draws nothing, so that every seed gives the same.
     """
 
     label: str
     kind: str
     paper: str | None = None
     seedless: bool = False
-    contrast: bool = False
 
 
 METHODS = {
@@ -69,10 +71,10 @@ METHODS = {
     "sentence-t5-base": Method("Sentence-T5-base", "text"),
     "ppocr-v6": Method("PP-OCRv6", "ocr"),
     "ppocr-v4": Method("PP-OCRv4", "ocr"),
-    "ppocr-v6-backbone": Method("PP-OCRv6, backbone", "ocr", contrast=True),
-    "ppocr-v4-backbone": Method("PP-OCRv4, backbone", "ocr", contrast=True),
+    "ppocr-v6-backbone": Method("PP-OCRv6, backbone", "contrast"),
+    "ppocr-v4-backbone": Method("PP-OCRv4, backbone", "contrast"),
     "easyocr-crnn": Method("EasyOCR CRNN", "ocr"),
-    "craft": Method("CRAFT (page)", "ocr", contrast=True),
+    "craft": Method("CRAFT (page)", "contrast"),
     "donut-base": Method("Donut-base", "ocr"),
     "trocr-base-printed": Method("TrOCR-base", "ocr"),
     "deepseek-ocr": Method("DeepSeek-OCR", "ocr"),
@@ -88,7 +90,7 @@ METHODS = {
     "index:index_image": Method("true image group", "index"),
     "index:index_hidden": Method("true hidden group", "index"),
     "collaborative": Method("SASRec items", "collaborative"),
-    "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "ocr", contrast=True),
+    "transcript-minilm": Method("PP-OCRv6 transcript, MiniLM-L6", "contrast"),
     "pixels": Method("raw pixels 64x64", "control"),
     "random-crnn": Method("CRNN, random weights", "control"),
     "random": Method("random IDs", "control"),
@@ -105,7 +107,7 @@ def method(features: str, generator: str = "tiger") -> Method:
     >>> method("shuffled:minilm").label, method("none", "item-knn").seedless
     ('MiniLM-L6, rows shuffled', True)
     >>> method("index:mine").kind, method("features:mine").kind, method("ppocr-v6-backbone").kind
-    ('index', 'features', 'ocr')
+    ('index', 'features', 'contrast')
     """
     name = generator if features == "none" else features
     if "+" in name:
@@ -115,7 +117,7 @@ def method(features: str, generator: str = "tiger") -> Method:
         return Method(" + ".join(part.label for part in parts), kind)
     if name in METHODS:
         found = METHODS[name]
-        return replace(found, paper=found.kind) if found.kind in ("text", "ocr") and not found.contrast else found
+        return replace(found, paper=found.kind) if found.kind in ("text", "ocr") else found
     if name.startswith("shuffled:"):
         return Method(f"{method(name.removeprefix('shuffled:')).label}, rows shuffled", "control")
     if name.startswith(("index:", "features:")):

@@ -44,8 +44,8 @@ class Parameters(Fields):
     def content(self, features: str, choice: Choice = AS_IT_IS) -> list[Trial]:
         """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``.
 
-        A row that ``fewer_seeds`` names, by its features or its choices, has at most so many. Steps and rate of
-        alignment among the generator's settings are for rows that are aligned; the others have none.
+        A row that ``fewer_seeds`` or ``more_seeds`` names, by its features or its choices, has at most, or at least, so
+        many. Steps and rate of alignment among the generator's settings are for rows that are aligned.
         """
         seeds, more = self._seeds(features, *choice.names), {}
         aligned, generator = ALIGNMENT[self.budget], self.generator | choice.generator
@@ -118,7 +118,12 @@ class Parameters(Fields):
 
         All of these rows have as many seeds as ``fewer_seeds`` says of ``late_as_mscgrec``.
         """
-        more = {"late": self.late_as_mscgrec, "seeds": self._seeds("late_as_mscgrec"), "fewer_seeds": {}}
+        more = {
+            "late": self.late_as_mscgrec,
+            "seeds": self._seeds("late_as_mscgrec"),
+            "fewer_seeds": {},
+            "more_seeds": {},
+        }
         return self.model_copy(update=more | {"generator": self.generator | self.stacked_generator})
 
     def as_in_004(self) -> "Parameters":
@@ -217,7 +222,7 @@ class Parameters(Fields):
         for name, choice in self.chosen(table).items():
             for text in self.texts:
                 if name in fused and method(text).paper == "ocr":
-                    found[fused_label(method(text).label, choice.label)] = fused[name]
+                    found[fused_label(method(text).label, choice.label)] = fused[name]["O+I"]["recall@10"]
         return found
 
     def fused_by_shape(self) -> dict[str, list[Trial]]:
@@ -337,7 +342,8 @@ class Parameters(Fields):
         return {method(name).label: self._on(page, name, AS_IT_IS) for name in self.varied}
 
     def _seeds(self, *names: str) -> int:
-        return min(self.seeds, *(self.fewer_seeds.get(name, self.seeds) for name in names))
+        fewer = min(self.seeds, *(self.fewer_seeds.get(name, self.seeds) for name in names))
+        return max(fewer, *(self.more_seeds.get(name, 0) for name in names))
 
     def _on(self, page: Choice, features: str, choice: Choice) -> list[Trial]:
         if not any(map(_reads_pages, features.split("+"))):

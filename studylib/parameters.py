@@ -27,12 +27,14 @@ class Fields(Settings):
 
     data: str = "planted"
     datasets: tuple[str, ...] = ()
+    ranked: tuple[str, ...] = ()
     features: tuple[str, ...] = ("minilm", "ppocr-v6")
     reference: str = "minilm"
     codes: int = Field(256, ge=2)
     tokenizer: dict[str, str | int | float | bool] = Field(default_factory=dict)
     seeds: int = Field(3, ge=1, le=100)
     fewer_seeds: dict[str, int] = Field(default_factory=dict)
+    more_seeds: dict[str, int] = Field(default_factory=dict)
     budget: str = "cpu"
     generator: dict[str, str | int | float | bool] = Field(default_factory=dict)
     baselines: dict[str, dict[str, str | int | float | bool]] = Field(
@@ -148,12 +150,13 @@ class Fields(Settings):
             )
         # Rows as MSCGRec are called like those of ``late``, so all of them go by the list's name.
         rows_here = {row for _, rows in self if isinstance(rows, tuple) for row in rows} | {"late_as_mscgrec"}
-        for row, seeds in self.fewer_seeds.items():
-            # One file of parameters serves all notebooks, so a row may be another notebook's.
-            if row not in rows_here and not _is_method(row) and not is_choice(row):
-                raise ValueError(f"fewer_seeds: no row is called {row!r}; write it as in the lists of rows")
-            if seeds < 1:
-                raise ValueError(f"fewer_seeds: {row} needs one seed at least, not {seeds}")
+        for name in ("fewer_seeds", "more_seeds"):
+            for row, seeds in getattr(self, name).items():
+                # One file of parameters serves all notebooks, so a row may be another notebook's.
+                if row not in rows_here and not _is_method(row) and not is_choice(row):
+                    raise ValueError(f"{name}: no row is called {row!r}; write it as in the lists of rows")
+                if seeds < 1:
+                    raise ValueError(f"{name}: {row} needs one seed at least, not {seeds}")
         return self
 
     def chosen(self, table: str) -> dict[str, Choice]:

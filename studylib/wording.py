@@ -120,8 +120,12 @@ def findings(table: pd.DataFrame, groups: dict[str, Sequence[dict]] | None = Non
 
 
 def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str]:
-    """A table's best row by validation beside the strongest baseline, and every control above it; sentences."""
-    content, baselines = table[~table["kind"].isin(["baseline", "control"])], table[table["kind"] == "baseline"]
+    """A table's best row by validation beside the strongest baseline, and each control or contrast above it; sentences.
+
+    These are not chosen: they stand there to say what a row is worth that has less than content, or no reading of it.
+    """
+    content = table[~table["kind"].isin(["baseline", "control", "contrast"])]
+    baselines = table[table["kind"] == "baseline"]
     if content.empty or baselines.empty:
         return []
     if len({validation_users(groups[name]) for name in content["method"]}) > 1:
@@ -137,10 +141,11 @@ def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str
         f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     ]
-    for name in table.loc[(table["kind"] == "control") & (table[METRIC] > mean[best]), "method"]:
+    above = table[table["kind"].isin(["control", "contrast"]) & (table[METRIC] > mean[best])]
+    for name, kind in zip(above["method"], above["kind"], strict=True):
         found = compare(*paired(groups[name], groups[best], METRIC))
         lines.append(
-            f"A control has a larger mean, {name_of[name]} ({mean[name]:.4f}): it is {_said(found)} {name_of[best]}, "
+            f"A {kind} has a larger mean, {name_of[name]} ({mean[name]:.4f}): it is {_said(found)} {name_of[best]}, "
             f"p {found.p:.4f}, uncorrected."
         )
     return lines

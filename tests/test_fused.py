@@ -177,7 +177,7 @@ def test_a_half_that_hits_nobody_leaves_its_row_out(groups, capsys):
     nobody = {**groups, "MiniLM-L6": [record("minilm", [None] * 4)], "A": [record("both", [HIT] * 4)]}
     assert fused.hits_beside_halves(nobody, LATE).empty
     assert fused.whose(fused.hits_beside_halves(nobody, LATE)) == []
-    assert "MiniLM-L6: a trial hits no user within 10" in capsys.readouterr().out
+    assert "MiniLM-L6: a trial hits no user within 5" in capsys.readouterr().out
 
 
 def test_004s_rows_and_steps():

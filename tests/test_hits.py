@@ -78,7 +78,7 @@ def test_popularity_that_hits_nobody_leaves_the_others_their_table(capsys):
     rows = {"a": [trial([0, 1]), trial([0, None])], "popularity": [trial([None, None])], "b": [trial([1, 2])]}
     table = of_all_rows(rows)
     assert set(table["first"]) | set(table["second"]) == {"a", "b"}
-    assert "popularity: a trial hits no user within 10" in capsys.readouterr().out
+    assert "popularity: a trial hits no user within 5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

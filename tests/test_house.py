@@ -72,12 +72,12 @@ def test_a_misspelt_setting_is_told_what_it_may_have_meant():
 
 def test_kinds_of_methods_that_no_table_lists():
     assert method("index:index_lemb_unique").paper == method("minilm").paper == "text"
-    assert method("ppocr-v6-backbone").kind == "ocr"
+    assert method("ppocr-v6-backbone").kind == "contrast"
 
 
 def test_what_is_no_rival_of_a_reader_stands_beside_no_paper():
     assert ENCODERS.keys() <= METHODS.keys()
     readers = {name for name, encoder in ENCODERS.items() if encoder.kind == "ocr"}
-    assert all(method(name).paper == (None if METHODS[name].contrast else "ocr") for name in readers)
-    contrasts = {name for name in readers if METHODS[name].contrast}
+    contrasts = {name for name in readers if METHODS[name].kind == "contrast"}
+    assert all(method(name).paper == (None if name in contrasts else "ocr") for name in readers)
     assert contrasts == {"craft", "ppocr-v4-backbone", "ppocr-v6-backbone", "transcript-minilm"}

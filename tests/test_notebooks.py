@@ -161,6 +161,7 @@ def test_plain_papermill_refuses_a_misspelt_parameter(folders):
         ({"fewer_seeds": {"shuffled:opk": 1}}, "fewer_seeds: no row is called 'shuffled:opk'"),
         ({"fewer_seeds": {"writing:minilmm": 1}}, "fewer_seeds: no row is called 'writing:minilmm'"),
         ({"fewer_seeds": {"opq": 0}}, "fewer_seeds: opq needs one seed at least"),
+        ({"more_seeds": {"opk": 4}}, "more_seeds: no row is called 'opk'"),
         ({"fusions": ["opq"]}, "'opq' is none of gate"),
         ({"pages": ["1024", "512"], "fused_pages": ["256"]}, "256: none of pages"),
         ({"pages": ["1024"]}, "setting 'pages'"),
@@ -371,6 +372,13 @@ def test_rows_with_fewer_seeds(seeds, opq, random):
     rows = choices("tokenizers", ("residual-kmeans", "opq"))
     assert [len(parameters.content("minilm", row)) for row in rows.values()] == [seeds, opq]
     assert len(parameters.content("random")) == random
+
+
+def test_rows_with_more_seeds():
+    given = {"seeds": 2, "more_seeds": {"1024:varied": 4}, "varied": ["pixels"], "resized": ["pixels"], "fusions": []}
+    parameters = notebook.check(given | {"pages": ["1024", "1024:varied"], "fewer_seeds": {"1024": 1}}, "x")
+    assert [len(trials) for trials in parameters.drawn()["raw pixels 64x64"].values()] == [1, 4]
+    assert [len(trials) for trials in parameters.on_varied().values()] == [4]
 
 
 def test_pages_are_for_what_reads_pages():

@@ -87,6 +87,13 @@ def test_score_averages_seeds_and_sees_the_whole_list():
     assert case.gain == pytest.approx([(1 + 1 / np.log2(3)) / 2, 1 / np.log2(21) / 2])
 
 
+def test_nearness_needs_a_place_and_counts_halvings():
+    shared = Ranks(np.array([2], dtype=np.uint16), np.array([3], dtype=np.uint16))  # places 3, 4 and 5
+    assert why.nearness(shared).tolist() == [-2.0]
+    with pytest.raises(StudyError, match="every item scored"):
+        why.nearness(Ranks.of([0, None]))
+
+
 def test_spearman_against_scipy_with_ties():
     rng = np.random.default_rng(0)
     for _ in range(20):

@@ -1,9 +1,9 @@
 """Why OCR-text helps, as a test (000, section 4.5, takeaway 7): is its gain larger where texts are attribute-dense?
 
 A user's gain is NDCG@20 of OCR-text minus that of text on the user's own test target, seeds averaged. It is related to
-what the texts are like: of the target, and on average over the history. Among what could serve, NDCG@20 sees every
-place of the list that 20 beams give, and a step near its top more than one near its end; a rank itself is not known
-beyond the list, and one over it hangs on the first place almost alone.
+what the texts are like: of the target, and on average over the history. NDCG@20 sees every place of the list that 20
+beams give, and a step near its top more than one near its end; but most users have no gain, since no list has their
+target. Where every item is scored (``ranked``) each target has a place, and a gain is how often the place halves.
 
 Spearman's correlation asks for no straight line. Many users share a target, and what is said of a target's text is
 then said once, not once a user: so beside the interval over users, as in the study's other tables, stands one that
@@ -22,7 +22,7 @@ page carries all: ``share cut off`` is what it misses. It goes with length, and 
 another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,11 +35,13 @@ from studylib import results
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
 from studylib.analysis.significance import compare, holm, members
+from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.data.registry import is_planted
 from studylib.errors import StudyError
 from studylib.methods import method
-from studylib.metrics import Ranks
+from studylib.metrics import MISSED, Ranks
+from studylib.settings import checked
 from studylib.tables import method_of
 
 RELATED = tuple((of, kind) for of in ("target", "history") for kind in PROPERTIES)
@@ -53,7 +55,7 @@ Seeds = Float[np.ndarray, "seeds users"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A data set, NDCG@20 of its users under both encoders, and ``attributes.item_properties`` of its items."""
+    """A data set, how well its users fare under both encoders, and ``attributes.item_properties`` of its items."""
 
     data: Dataset
     text: Seeds
@@ -137,8 +139,52 @@ def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder:
     return Case(data, score(data, text), score(data, ocr), item_properties(data, *subwords_of(text_encoder)))
 
 
-def score(data: Dataset, records: Sequence[dict]) -> Seeds:
-    """NDCG@20 of every record, in the order of their seeds, and test user.
+def ranked(names: Sequence[str], text: str, ocr: str, run: Callable[[list[Trial]], Sequence[dict]]) -> list[Case]:
+    """Cases of these data sets whose scores are ``nearness``: of the trials of ``cases``, with every item scored.
+
+    Args:
+        run: trials -> their records.
+
+    Raises:
+        StudyError: a data set whose table 2 has not both rows.
+    """
+    found = []
+    for one, name in zip(cases(names, text, ocr)[0], names, strict=True):
+        behind = results.records_behind("table_2", name)
+        records = (run([_every_item_scored(record) for record in behind[method(row).label]]) for row in (text, ocr))
+        theirs, ours = (score(one.data, group, nearness) for group in records)
+        found.append(replace(one, text=theirs, ocr=ours))
+    return found
+
+
+def _every_item_scored(record: dict) -> Trial:
+    trial = checked(Trial, record["trial"])
+    return trial.model_copy(update={"generator": trial.generator.model_copy(update={"search": "exact"})})
+
+
+def ndcg(ranks: Ranks) -> Users:
+    """NDCG@20."""
+    return ranks.ndcg(CUTOFF)
+
+
+def nearness(ranks: Ranks) -> Users:
+    """Minus log2 of each target's place among all items, 1 the first; of items that share an ID the middle place.
+
+    One more is half the way to the top.
+
+    >>> nearness(Ranks.of([0, 1, 7])).tolist()
+    [0.0, -1.0, -3.0]
+
+    Raises:
+        StudyError: a target that was not found.
+    """
+    if (ranks.first == MISSED).any():
+        raise StudyError("why: a target without a place; have every item scored (search: exact)")
+    return 0.0 - np.log2(ranks.first + (ranks.group + 1.0) / 2)
+
+
+def score(data: Dataset, records: Sequence[dict], of: Callable[[Ranks], Users] = ndcg) -> Seeds:
+    """``of`` every record, in the order of their seeds, and test user.
 
     Raises:
         StudyError: there is no record, or one of another number of users.
@@ -146,7 +192,7 @@ def score(data: Dataset, records: Sequence[dict]) -> Seeds:
     if not records:
         raise StudyError(f"{data.name}: no finished trial to compare; run notebooks/02_unimodal.ipynb on it first")
     records = sorted(records, key=lambda record: record["trial"]["seed"])  # the same on both sides: pairs
-    found = [Ranks.unpack(record["ranks"]).ndcg(CUTOFF) for record in records]
+    found = [of(Ranks.unpack(record["ranks"])) for record in records]
     for record, values in zip(records, found, strict=True):
         if len(values) != len(data.test):
             raise StudyError(
