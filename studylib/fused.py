@@ -116,6 +116,28 @@ def part_hits(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def translations(groups: dict[str, Sequence[dict]]) -> pd.DataFrame:
+    """One row a fused row that was aligned, and direction: is translation learnt, and is it left after training?
+
+    Means over the ``seeds`` whose records say so (older ones do not). ``loss, first tenth`` and ``last
+    tenth`` of the steps of alignment, in both directions; then the share of codes ``right`` after alignment, and what
+    it is if another item's codes are read (``without reading``); the same after training (``alignment.translated``).
+    """
+    rows = []
+    for name, group in groups.items():
+        told = [record["alignment"] for record in group if "loss" in record.get("alignment", {})]
+        for place in range(len(told[0]["from"]) if told else 0):
+            row = {"method": name, "seeds": len(told)}
+            row |= {end: method(told[0][end][place]).label for end in ("from", "to")}
+            for said, end in (("first", 0), ("last", -1)):
+                row[f"loss, {said} tenth"] = np.mean([one["loss"][end] for one in told])
+            for when in ("aligned", "trained"):
+                for what in ("right", "without reading"):
+                    row[f"{when}: {what}"] = np.mean([one[when][place][what] for one in told])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def gated(groups: dict[str, Sequence[dict]], names: Iterable[str]) -> dict[str, list[dict]]:
     """Of these rows, the records of each gate, one a seed however its vectors are tokenized, by what it fuses."""
     found: dict[str, dict[int, dict]] = {}

@@ -210,3 +210,16 @@ def test_a_goal_is_judged_with_its_interval(goal, says):
     assert line.endswith(says)
     assert "A has 0.5000 [0.40" in line
     assert "over users alone" in line
+
+
+def test_translations_are_those_of_the_seeds_that_tell_them():
+    told = {"from": ["minilm", "pixels"], "to": ["pixels", "minilm"], "loss": [2.0, 1.0, 0.5]}
+    told |= {when: [{"right": 0.9, "without reading": 0.1}] * 2 for when in ("aligned", "trained")}
+    less = told | {"loss": [4.0, 0.5], "trained": [{"right": 0.5, "without reading": 0.1}] * 2}
+    table = fused.translations({"C": [{"alignment": told}, {"alignment": less}, {}], "A": [{}]})
+    assert table["method"].tolist() == ["C", "C"]
+    assert table["to"].tolist() == ["raw pixels 64x64", "MiniLM-L6"]
+    row = table.iloc[0]
+    assert (row["seeds"], row["loss, first tenth"], row["loss, last tenth"]) == (2, 3.0, 0.5)
+    assert (row["aligned: right"], row["trained: right"]) == pytest.approx((0.9, 0.7))
+    assert fused.translations({"A": [{}]}).empty

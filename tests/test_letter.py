@@ -50,6 +50,30 @@ def test_diversity_is_that_of_a_double_loop():
     assert ours.item() == pytest.approx(total / 4)
 
 
+def test_diversity_is_summed_over_levels_and_terms_are_weighted():
+    torch.manual_seed(0)
+    model = rq_vae.RqVae(torch.ones(6), levels=3, codes=5, latent=4, hidden=6)
+    torch.nn.init.normal_(model.codebooks)
+    h, batch, latent = torch.randn(8, 4), torch.arange(8), torch.randn(8, 4)
+    codes = [torch.randint(5, (8,)) for _ in range(3)]
+
+    def terms(**weights):
+        made = letter.Regularisation(h, weights, 2, seed=0)
+        made.start(model, latent, None)
+        made.refresh(model)
+        return made
+
+    both = terms(alignment=2.0, diversity=3.0)
+    groups, draws = both.groups, torch.Generator().set_state(both.generator.get_state())
+    apart = [
+        letter.diversity_loss(book, own, letter.others_of_group(group, own, draws)).item()
+        for book, own, group in zip(model.codebooks, codes, groups, strict=True)
+    ]
+    assert len({round(value, 4) for value in apart}) == 3  # a level left out, or counted twice, would show
+    expected = 2 * letter.alignment_loss(both.to_collaborative(latent), h).item() + 3 * sum(apart)
+    assert both(model, batch, latent, codes).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_how_long_collaborative_embeddings_are_or_where_their_middle_is_changes_nothing():
     """Powers of two scale floats exactly; a shift adds the same to every product of a row."""
     h = H.copy()

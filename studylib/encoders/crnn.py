@@ -30,9 +30,10 @@ def crnn(file: Path) -> Rows:
 
 
 def random_crnn(_: None = None, height: int = 32) -> Rows:
-    """The same network with the weights it is born with, from a fixed seed: what reading adds is what is above this.
+    """The same network with the weights it is born with, from a fixed seed: it looks at lines and has learnt nothing.
 
-    Lines stay at 32 pixels, about what is drawn: no trained filter asks for 64, and the control costs a quarter.
+    Lines stay at 32 pixels, about what is drawn: no trained filter asks for 64, and the control costs a quarter. So
+    what ``crnn`` finds more than this is of training and of finer lines together.
     """
     import torch
 

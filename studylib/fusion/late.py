@@ -5,7 +5,8 @@
     delimited    C  [IMAGE, image codes, SEPARATOR, TEXT, text codes]      Eq. 10
 
 The modalities stand in the order in which the features are named. A delimiter is a level of one code, so the prefix
-tree, the generator and the search need to know nothing of it: there is nothing to choose and nothing to learn at it.
+tree, the generator and the search need to know nothing of it: there is nothing to choose at it, and under a softmax of
+its level nothing to learn. A loss is the mean over all levels, delimiters too: C's is no number to hold against A's.
 """
 
 from collections.abc import Sequence

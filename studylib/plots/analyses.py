@@ -61,12 +61,15 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
+PLAINLY = {"tokens per word": "pieces a word is cut into,", "share cut off": "share of the text not read,"}
+
+
 def relations(table: pd.DataFrame, title: str) -> Figure:
     """Spearman's rho with its interval over targets, and the middle 95 % of the control as a grey band.
 
     A panel a data set; in it a line for each property, of the target and of the history.
     """
-    table = table.assign(said=table["property"] + " of the " + table["of"])
+    table = table.assign(said=table["property"].replace(PLAINLY) + " of the " + table["of"])
     names = list(dict.fromkeys(table.sort_values("of", ascending=False, kind="stable")["said"]))
     place = {said: len(names) - 1 - number for number, said in enumerate(names)}
     data_sets = list(table["data"].unique())

@@ -122,7 +122,10 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
         axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
     least, most = table["difference %"].min() - 5, table["difference %"].max() + 5  # every point is in it
     low, high = axes[0, 0].get_xlim()
-    axes[0, 0].set_xlim(max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST)))
+    left, right = max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST))
+    axes[0, 0].set_xlim(left, right)
+    if table["low %"].min() < left or table["high %"].max() > right:
+        figure.supxlabel("a line that reaches the frame goes on beyond it", fontsize="small")
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
     figure.suptitle(title)
@@ -130,9 +133,12 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
 
 
 def _changes(table: pd.DataFrame, pairs: Sequence[str], axis: Axes) -> None:
-    """A line for each of ``pairs``, which are all panels': one that ``table`` lacks stays empty."""
+    """A line for each of ``pairs``, which are all panels': one that ``table`` lacks was not trained, and says so."""
     places = np.arange(len(pairs))[::-1]
     axis.axvline(0, color="#333333", linewidth=0.8)
+    for place, pair in zip(places, pairs, strict=True):
+        if pair not in set(table["pair"]):
+            axis.text(0, place, "not trained", ha="center", va="center", fontsize=7, backgroundcolor="white")
     for number, metric in enumerate(("recall@10", "ndcg@10")):
         rows = table[table["metric"] == metric].set_index("pair").reindex(pairs)
         middle, said = rows["difference %"], printed(metric)
@@ -152,8 +158,12 @@ def _changes(table: pd.DataFrame, pairs: Sequence[str], axis: Axes) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float]) -> Axes:
+def by_strategy(
+    table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float], several: bool | None = None
+) -> Axes:
     """Points of several texts side by side for each strategy (000, Figures 4 and 5), other rows as lines.
+
+    A row of one seed among rows of several is hollow, for its interval is over users alone.
 
     The axis does not begin at 0: what matters here is smaller than a bar would show.
 
@@ -161,7 +171,9 @@ def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: di
         table: from ``fused.by_strategy``.
         kinds: of the texts; where two are of one kind, the later is lighter.
         lines: from ``fused.reference_lines``.
+        several: whether a row, of this panel or another one, has several seeds (default: of this one).
     """
+    several = any(len(seeds) > 1 for seeds in table["seeds"]) if several is None else several
     strategies, texts = table["strategy"].unique(), table["text"].unique()
     for number, (name, value) in enumerate(lines.items()):  # black, for the colours are the points'
         axis.axhline(value, label=name, **line_style(number) | {"color": "black", "linewidth": 1.0})
@@ -173,15 +185,16 @@ def by_strategy(table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: di
         axis.errorbar(
             places, rows["value"], yerr=spread, linestyle="", capsize=3, markersize=6, label=f"{text} + image", **style
         )
-        for place, seeds in zip(places, rows["seeds"], strict=True):
+        for place, value, seeds in zip(places, rows["value"], rows["seeds"], strict=True):
+            if several and len(seeds) == 1:
+                axis.plot(place, value, linestyle="", markersize=6, markerfacecolor="white", **style)
             if len(seeds) > 1:
                 across = np.full(len(seeds), place + 0.2 / len(texts))
                 axis.plot(across, seeds, linestyle="", markersize=3, markerfacecolor="white", **style)
     axis.set_xticks(np.arange(len(strategies)), strategies)
     middle, half = (len(strategies) - 1) / 2, max(len(strategies) / 2 + 0.1, 0.8)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    several = any(len(seeds) > 1 for seeds in table["seeds"])
-    said = "95 % interval; small: one seed" if several else "one seed, 95 % over users"
+    said = "95 % interval; small: each seed;\nhollow: one, over users alone" if several else "one seed, 95 % over users"
     axis.set_ylabel(f"test {printed(METRIC)}\n({said})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
@@ -195,12 +208,12 @@ def _shade(kind: str, before: int) -> tuple[float, ...]:
 
 def strategy_panels(table: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str) -> Figure:
     """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
-    strategies = table["strategy"].unique()
+    strategies, several = table["strategy"].unique(), any(len(seeds) > 1 for seeds in table["seeds"])
     figure, axes = plt.subplots(
         1, len(strategies), figsize=(3.2 + 0.95 * len(strategies), 3.2), sharey=True, squeeze=False
     )
     for axis, strategy in zip(axes[0], strategies, strict=True):
-        by_strategy(table[table["strategy"] == strategy], kinds, axis, lines)
+        by_strategy(table[table["strategy"] == strategy], kinds, axis, lines, several)
         axis.set(xlim=(-0.6, 0.6), xticks=[])
         axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
         if axis is not axes[0, -1]:
