@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from studylib import paths, plots
-from studylib.analysis.geometry import centred, dispersion, unit
+from studylib.analysis.geometry import centred, dispersion, relational_rank, unit
 from studylib.analysis.projection import joint_projection
-from studylib.analysis.spaces import closer, measures, nearer, shapes, verdicts
+from studylib.analysis.spaces import closer, found_at, measures, nearer, shapes, verdicts
 from studylib.errors import StudyError
 from tests.test_geometry import gaussian, rotation, two_views
 
@@ -259,3 +259,18 @@ def test_bad_input_is_named_with_its_cure(call, says):
     with pytest.raises(StudyError, match=says) as error:
         call(np.abs(gaussian(6, 4)) + 0.1)
     assert "\n" not in str(error.value)
+
+
+def test_ranks_are_the_measures_ranks_as_they_are():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 6))
+    made = {"a": x, "turned": x @ np.linalg.qr(rng.standard_normal((6, 6)))[0], "noise": rng.standard_normal((60, 5))}
+    table = found_at(made).set_index(["first", "second", "way"])
+    for way, of in (("relational", 30), ("aligned", 30)):
+        same, unlike = table.loc[("a", "turned", way)], table.loc[("a", "noise", way)]
+        assert (same["median"], same["of"], same["found first"]) == (1, of, 1)
+        assert 5 < same["median shuffled"] < 26
+        assert 5 < unlike["median"] < 26
+        assert unlike["within ten"] < 0.7
+    expected = (relational_rank(made["a"], made["noise"]) <= 10).mean()
+    assert table.loc[("a", "noise", "relational"), "within ten"] == expected

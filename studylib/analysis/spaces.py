@@ -87,6 +87,31 @@ def measures(
     return pd.DataFrame(singles).set_index("space"), pd.DataFrame(pairs)
 
 
+@threadpool_limits.wrap(limits=1)
+def found_at(
+    spaces: dict[str, Space], products: Int[np.ndarray, " items"] | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """At which rank an item finds itself in the other space: the two ranks of ``measures``, as they are.
+
+    One row a pair and ``way`` ("relational", "aligned"): ``median`` rank, 1 the first, ``of`` so many candidates; the
+    share of items ``found first`` and ``within ten``; ``median shuffled``, of the second space's rows permuted.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for first, second in combinations(spaces, 2):
+        x, y = spaces[first], spaces[second]
+        other = y[rng.permutation(len(y))]
+        ways = {
+            "relational": (len(anchors_and_others(len(x), seed)[1]), lambda of, x=x: relational_rank(x, of, seed)),
+            "aligned": (len(x) // 2, lambda of, x=x: aligned_rank(x, of, products, seed)),
+        }
+        for way, (candidates, rank) in ways.items():
+            found, dealt = rank(y), rank(other)
+            row = {"first": first, "second": second, "way": way, "median": np.median(found), "of": candidates}
+            row |= {"found first": (found == 1).mean(), "within ten": (found <= 10).mean()}
+            rows.append(row | {"median shuffled": np.median(dealt)})
+    return pd.DataFrame(rows)
+
+
 def _interval(
     measure: str, values: Float[np.ndarray, " some"], products: Int[np.ndarray, " items"] | None, seed: int
 ) -> tuple[float, float]:
