@@ -24,7 +24,7 @@ SMALLEST = {
     "generator": {"epochs": 1, "alignment": 3},
     "baselines": {"item-knn": {}, "sasrec": {"epochs": 1}}, "tokenizers": ["residual-kmeans", "rq-vae"],
     "encoders": ["minilm"], "shapes": ["3x32", "2x32"], "collisions": ["dedup", "none"], "generators": ["base", "free"],
-    "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "C"],
+    "texts": ["minilm", "random"], "image": "pixels", "early": ["gate"], "late": ["A", "delimited", "C"],
     "resized": ["pixels"], "pages": ["1024", "256:varied"],
     "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
     "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"], "freely": ["A"],

@@ -7,6 +7,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pandas as pd
 
+from studylib.analysis.significance import MIDDLE
 from studylib.errors import StudyError
 from studylib.tables import per_user
 
@@ -45,7 +46,7 @@ def identical_hits(
     rates = a.mean(1)[:, None], b.mean(1)[None, :]
     values = _shares(a @ b.T / a.shape[1], *rates, met.counted)
     chance = _shares(rates[0] * rates[1], *rates, met.counted)
-    low, high = np.nanquantile(_resampled([met], seed, resamples), [0.025, 0.975])
+    low, high = np.nanquantile(_resampled([met], seed, resamples), MIDDLE)
     row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
     row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
     row |= {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(met.counted.sum())}
@@ -70,7 +71,7 @@ def beyond_seeds(model: Sequence[dict], half: Sequence[dict], seed: int = 0, res
     met = _meeting(model, half), _meeting(half, half)
     shared, two = (_overlap(both, np.ones(both.first.shape[1])) for both in met)
     drawn = _resampled(met, seed, resamples)
-    low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], MIDDLE)
     return {"two seeds": two, "difference": shared - two, "low": float(low), "high": float(high)}
 
 

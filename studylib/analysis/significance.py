@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 PERMUTATIONS = 10_000
 RESAMPLES = 10_000
-LEVEL = 0.95  # of the intervals that resampling gives
+MIDDLE = (0.025, 0.975)  # quantiles: the ends of the intervals that resampling gives
 SHARE = 0.8  # of the items in a subsample
 
 
@@ -156,7 +156,7 @@ def bootstrap_interval(values: Float[np.ndarray, " users"], seed: int = 0) -> tu
         rng.multinomial(len(values), odds, size=min(500, RESAMPLES - start)) @ distinct / len(values)
         for start in range(0, RESAMPLES, 500)
     ]
-    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(np.concatenate(means), MIDDLE)
     return float(low), float(high)
 
 
@@ -176,7 +176,7 @@ def subsample_interval(
     True
     """
     value, away = measure(np.arange(n)), subsample_deviations(measure, n, seed, resamples)
-    low, high = np.quantile(away, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.quantile(away, MIDDLE, axis=0)
     return value - high, value - low
 
 

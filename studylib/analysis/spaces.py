@@ -21,7 +21,7 @@ from studylib.analysis.geometry import (
     relational_rank,
     unit,
 )
-from studylib.analysis.significance import bootstrap_interval, members, per_group, subsample_interval
+from studylib.analysis.significance import MIDDLE, bootstrap_interval, members, per_group, subsample_interval
 from studylib.errors import StudyError
 from studylib.fusion import project
 
@@ -285,7 +285,7 @@ def _gap(x: Space, y: Space, width: int, seed: int) -> dict[str, dict[str, float
     for measure in draws["projected"][0]:
         found[measure] = {"value": float(np.mean([one[measure] for one in draws["projected"]]))}
         for said, ones in draws.items():
-            low, high = np.quantile([one[measure] for one in ones], [0.025, 0.975])
+            low, high = np.quantile([one[measure] for one in ones], MIDDLE)
             found[measure] |= {f"{said} low": float(low), f"{said} high": float(high)}
     return found
 

@@ -34,7 +34,7 @@ from scipy import stats
 from studylib import results
 from studylib.analysis.attributes import PROPERTIES, item_properties, subwords_of
 from studylib.analysis.correlation import correlations, places
-from studylib.analysis.significance import compare, holm, members
+from studylib.analysis.significance import MIDDLE, compare, holm, members
 from studylib.config import Trial
 from studylib.data import Dataset, load
 from studylib.data.registry import is_planted
@@ -349,7 +349,7 @@ def _taken(parts: Sequence[np.ndarray], users: Sequence[np.ndarray]) -> list[np.
 
 
 def _middle(draws: Sequence[np.ndarray]) -> Float[np.ndarray, "related 2"]:
-    return np.quantile(draws, [0.025, 0.975], axis=0).T
+    return np.quantile(draws, MIDDLE, axis=0).T
 
 
 def pooled(cases: Sequence[Case]) -> list[Case]:
@@ -399,7 +399,7 @@ def _interval_over_targets(users: pd.DataFrame) -> tuple[float, float]:
     shared = users.groupby(["catalogue", "target"])["gain"].agg(["sum", "count"]).to_numpy()
     draws = np.random.default_rng(0).multinomial(len(shared), np.full(len(shared), 1 / len(shared)), size=RESAMPLES)
     sums, counts = (draws @ shared).T
-    low, high = np.quantile(sums / counts, [0.025, 0.975])
+    low, high = np.quantile(sums / counts, MIDDLE)
     return float(low), float(high)
 
 
