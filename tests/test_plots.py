@@ -80,6 +80,21 @@ def test_a_text_has_its_kinds_colour_and_the_second_of_a_kind_a_lighter_one():
     plt.close("all")
 
 
+def test_one_seed_among_rows_of_several_is_hollow():
+    row = {"text": "MiniLM", "value": 0.2, "low": 0.1, "high": 0.4}
+    rows = [row | {"strategy": "A", "seeds": np.array([0.1, 0.3])}, row | {"strategy": "C", "seeds": np.array([0.2])}]
+    panels = plots.strategy_panels(pd.DataFrame(rows), ["text"], {}, "late").axes
+
+    def hollow(axis) -> int:  # the small points of single seeds stand beside the mean, which is in the middle
+        return sum(line.get_markerfacecolor() == "white" and list(line.get_xdata()) == [0] for line in axis.lines)
+
+    assert [hollow(axis) for axis in panels] == [0, 1]
+    assert "hollow: one, over users alone" in panels[0].get_ylabel()
+    (alone,) = plots.strategy_panels(pd.DataFrame(rows[1:]), ["text"], {}, "late").axes
+    assert (hollow(alone), "one seed, 95 % over users" in alone.get_ylabel()) == (0, True)
+    plt.close("all")
+
+
 def test_a_mean_curve_goes_as_far_as_every_seed_was_trained():
     def trained(recalls: list[float]) -> dict:
         rows = [{"epoch": 2 * n + 2, "recall@10": recall} for n, recall in enumerate(recalls)]
@@ -116,6 +131,7 @@ def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of
     assert (first.get_title(), second.get_title()) == ("A", "B")
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["small against large", "tiny against large"]
     assert first.get_xlim() == second.get_xlim()
+    assert "goes on beyond it" in figure.get_supxlabel()
     assert -45 <= first.get_xlim()[0] < -44
     above, below = sorted((container.lines[0].get_ydata() for container in first.containers), key=list, reverse=True)
     recall = first.containers[0].lines[0].get_xdata()
@@ -125,8 +141,9 @@ def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of
     assert paper.get_xdata()[0] == 2
     rows[2] |= {"difference %": -65.0, "low %": -90.0, "high %": -60.0}
     assert -71 < plots.changes(pd.DataFrame(rows), "by page").axes[0].get_xlim()[0] < -69, "a point is never out of it"
-    lacking = plots.changes(pd.DataFrame(rows[:6]), "by page").axes  # B has no tiny page: its line stays empty
+    lacking = plots.changes(pd.DataFrame(rows[:6]), "by page").axes  # B has no tiny page: its line says so
     assert [tick.get_text() for tick in lacking[0].get_yticklabels()] == ["small against large", "tiny against large"]
     (drawn, empty) = lacking[1].containers[0].lines[0].get_xdata()
     assert (drawn, np.isnan(empty)) == (-5, True)
+    assert [[text.get_text() for text in axis.texts] for axis in lacking] == [[], ["not trained"]]
     plt.close("all")

@@ -159,7 +159,7 @@ def _changes(table: pd.DataFrame, pairs: Sequence[str], axis: Axes) -> None:
 
 
 def by_strategy(
-    table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float], several: bool | None = None
+    table: pd.DataFrame, kinds: Sequence[str], axis: Axes, lines: dict[str, float], counts: set[int] | None = None
 ) -> Axes:
     """Points of several texts side by side for each strategy (000, Figures 4 and 5), other rows as lines.
 
@@ -171,9 +171,10 @@ def by_strategy(
         table: from ``fused.by_strategy``.
         kinds: of the texts; where two are of one kind, the later is lighter.
         lines: from ``fused.reference_lines``.
-        several: whether a row, of this panel or another one, has several seeds (default: of this one).
+        counts: how many seeds rows have, of this panel or another one beside it (default: of this one).
     """
-    several = any(len(seeds) > 1 for seeds in table["seeds"]) if several is None else several
+    counts = set(map(len, table["seeds"])) if counts is None else counts
+    several = max(counts) > 1
     strategies, texts = table["strategy"].unique(), table["text"].unique()
     for number, (name, value) in enumerate(lines.items()):  # black, for the colours are the points'
         axis.axhline(value, label=name, **line_style(number) | {"color": "black", "linewidth": 1.0})
@@ -194,7 +195,8 @@ def by_strategy(
     axis.set_xticks(np.arange(len(strategies)), strategies)
     middle, half = (len(strategies) - 1) / 2, max(len(strategies) / 2 + 0.1, 0.8)  # one strategy alone fills no picture
     axis.set_xlim(middle - half, middle + half)
-    said = "95 % interval; small: each seed;\nhollow: one, over users alone" if several else "one seed, 95 % over users"
+    said = "95 % interval; small: each seed" if several else "one seed, 95 % over users"
+    said += ";\nhollow: one, over users alone" if several and 1 in counts else ""
     axis.set_ylabel(f"test {printed(METRIC)}\n({said})")
     axis.grid(axis="x", visible=False)
     legend_aside(axis)
@@ -208,12 +210,12 @@ def _shade(kind: str, before: int) -> tuple[float, ...]:
 
 def strategy_panels(table: pd.DataFrame, kinds: Sequence[str], lines: dict[str, float], title: str) -> Figure:
     """``by_strategy`` with a panel for each strategy, all on one scale (000, Figure 5)."""
-    strategies, several = table["strategy"].unique(), any(len(seeds) > 1 for seeds in table["seeds"])
+    strategies, counts = table["strategy"].unique(), set(map(len, table["seeds"]))
     figure, axes = plt.subplots(
         1, len(strategies), figsize=(3.2 + 0.95 * len(strategies), 3.2), sharey=True, squeeze=False
     )
     for axis, strategy in zip(axes[0], strategies, strict=True):
-        by_strategy(table[table["strategy"] == strategy], kinds, axis, lines, several)
+        by_strategy(table[table["strategy"] == strategy], kinds, axis, lines, counts)
         axis.set(xlim=(-0.6, 0.6), xticks=[])
         axis.set_title(strategy.replace(" ", "\n", 1).replace(", ", ",\n").replace(" and ", "\nand "), fontsize=8)
         if axis is not axes[0, -1]:
