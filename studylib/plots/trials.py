@@ -119,15 +119,15 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     for axis, row in zip(axes[0], rows, strict=True):
         _changes(table.assign(pair=cut[1])[cut[0] == row], pairs, axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
-        axis.set_title("\n".join(wrap(row, 20)), fontsize="small")
+        axis.set_title("\n".join(wrap(row, 18)), fontsize="small")
     least, most = table["difference %"].min() - 5, table["difference %"].max() + 5  # every point is in it
     low, high = axes[0, 0].get_xlim()
     left, right = max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST))
     axes[0, 0].set_xlim(left, right)
-    if table["low %"].min() < left or table["high %"].max() > right:
-        figure.supxlabel("a line that reaches the frame goes on beyond it", fontsize="small")
+    cut = table["low %"].min() < left or table["high %"].max() > right
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said))
+    beyond = "a line that reaches the frame goes on beyond it" if cut else None
+    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said), title=beyond)
     figure.suptitle(title)
     return figure
 
