@@ -1,4 +1,4 @@
-"""Every item scored without any search: what tests hold search against."""
+"""Every item scored without any search: what tests hold search against. Each ID is read whole, as in training."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from studylib.decoding import TensorTree
-from studylib.models.generator import Generator
+from studylib.models.generator import START, Generator
 from studylib.semantic_ids import SemanticIds
+
+
+def written(
+    model: Generator, targets: Int[Tensor, "user target level"], memory
+) -> Float[Tensor, "user target level d"]:
+    """Hidden states that predict the codes of given targets, all of a target's in one piece."""
+    start = torch.full_like(targets[..., :1], START)
+    before = targets[..., :-1] + model.offsets[list(model.target)][:-1]
+    return model.step(torch.cat([start, before], -1), 0, memory, None)[0]
 
 
 @torch.inference_mode()
@@ -25,7 +34,7 @@ def score_all(
     tree = TensorTree(ids.tree, histories.device) if model.softmax == "tree" else None
     memory = model.read(histories, lengths, users, missing)
     targets = codes[None].expand(len(histories), -1, -1)
-    hidden, total = model.write(targets, memory), 0.0
+    hidden, total = written(model, targets, memory), 0.0
     forbidden = tree.forbidden(codes, ids.sizes) if tree else None
     for level in range(ids.levels):
         log_p = model.log_probabilities(hidden[:, :, level], level)

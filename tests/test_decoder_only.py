@@ -14,7 +14,7 @@ from studylib.models.decoder_only import BASE, DecoderOnly
 from studylib.models.generator import START, user_tokens
 from studylib.models.tiger import Tiger
 from studylib.trials import run
-from tests.exact import score_all
+from tests.exact import score_all, written
 from tests.test_tiger import IDS, SIZE, histories
 from tests.test_trials import quick
 
@@ -73,20 +73,20 @@ def test_search_reads_and_writes_what_training_predicts(users):
     tokens = torch.arange(len(items)) % users if users else None
     targets = codes[torch.arange(2 * len(items)).view(len(items), 2)]
     memory = model.read(codes[items], lengths, tokens)
-    written = model.write(targets, memory)
+    in_one_piece = written(model, targets, memory)
     for row, length in enumerate(lengths.tolist()):
         own = None if tokens is None else tokens[row : row + 1]
         for number in range(2):
             sequence = torch.cat([codes[items[row, :length]], targets[row, number : number + 1]])[None]
             whole = model.predict(sequence[:, :-1], lengths[row : row + 1], sequence[:, 1:], own)[0, -1]
-            torch.testing.assert_close(written[row, number], whole, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(in_one_piece[row, number], whole, rtol=1e-4, atol=1e-5)
     start = torch.full((len(items), 1, 1), START)
     tokens = torch.cat([start, targets[:, :1, :2] + model.offsets[:2]], -1)
     for cuts in ((1, 1, 1), (2, 1), (1, 2), (3,)):  # tokens at a time
         past, place = None, 0
         for some in cuts:
             hidden, past = model.step(tokens[..., place : place + some], place, memory, past)
-            expected = written[:, :1, place : place + some]
+            expected = in_one_piece[:, :1, place : place + some]
             torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-5)
             place += some
 

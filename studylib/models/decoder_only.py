@@ -118,20 +118,6 @@ class DecoderOnly(Generator):
         last = hidden[torch.arange(len(hidden), device=hidden.device), tokens - 1]
         return Memory(kept, padding(tokens, hidden.shape[1]), tokens, last)
 
-    def write(self, targets, memory):
-        first = memory.last[:, None, None].expand(-1, targets.shape[1], 1, -1)
-        if len(self.levels) == 1:
-            return first
-        codes = targets.shape[-1] - 1
-        x = self.embedding((targets + self.offsets)[..., :-1])
-        place = torch.arange(codes, device=targets.device)
-        future = torch.zeros(codes, codes, device=targets.device).masked_fill(place > place[:, None], -torch.inf)
-        positions = memory.lengths[:, None, None] + place
-        for number, layer in enumerate(self.layers):
-            query, key, value = layer.heads(x, positions)
-            x = layer.rest(x, attend(query, key, value, future, memory, number))
-        return torch.cat([first, self.norm(x)], 2)
-
     def step(self, tokens, place, memory, past):
         users, beams, _ = tokens.shape
         first = []

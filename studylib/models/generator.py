@@ -1,7 +1,7 @@
-"""What every generator has in common: tokens of codes, one softmax a level, and the five calls that others make.
+"""What every generator has in common: tokens of codes, one softmax a level, and the three calls that others make.
 
-Training calls ``predict``; search calls ``read`` once a history and ``step`` once a level; exact scoring calls ``read``
-and ``write``. What ``read`` returns is the generator's own business.
+Training calls ``predict``; search calls ``read`` once a history and ``step`` once a level. What ``read`` returns is the
+generator's own business.
 """
 
 from abc import abstractmethod
@@ -71,12 +71,6 @@ class Generator(nn.Module):
         Raises:
             StudyError: modalities are missing that the model has no masks for.
         """
-
-    @abstractmethod
-    def write(
-        self, targets: Int[Tensor, "batch target level"], memory: Any
-    ) -> Float[Tensor, "batch target level d_model"]:
-        """Hidden states of given targets, all of them after the whole history."""
 
     @abstractmethod
     def step(self, tokens: Int[Tensor, "batch beam token"], place: int, memory: Any, past: list | None):

@@ -207,9 +207,6 @@ class Tiger(Generator):
         memory = self.start(self.encode(history, lengths, users, missing))
         return memory, self.history_only(lengths, history.shape[1])
 
-    def write(self, targets, memory):
-        return self._decode(targets, *memory, self.target)
-
     def translate(
         self, codes: Int[Tensor, "batch source"], source: Sequence[int], targets: Int[Tensor, "batch target"],
         target: Sequence[int],
