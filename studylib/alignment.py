@@ -15,6 +15,7 @@ from studylib.models.tiger import Tiger
 from studylib.semantic_ids import SemanticIds
 
 BATCH = 128  # items a step
+AT_ONCE = 4096  # items that are translated together where nothing is learnt
 LINES = 10  # of progress
 
 
@@ -69,7 +70,9 @@ def translated(model: Tiger, ids: SemanticIds) -> list[dict[str, float]]:
 
 
 def _right(model: Tiger, ids: SemanticIds, read, source: list[int], wanted, target: list[int]) -> float:
-    hidden = model.translate(read, source, wanted, target)
-    told = [(place, level) for place, level in enumerate(target) if ids.sizes[level] > 1]
-    right = [model.logits(hidden[:, place], level).argmax(-1) == wanted[:, place] for place, level in told]
-    return round(torch.stack(right).float().mean().item(), 4)
+    told, right = [(place, level) for place, level in enumerate(target) if ids.sizes[level] > 1], 0
+    for some, theirs in zip(read.split(AT_ONCE), wanted.split(AT_ONCE), strict=True):
+        hidden = model.translate(some, source, theirs, target)
+        for place, level in told:
+            right += (model.logits(hidden[:, place], level).argmax(-1) == theirs[:, place]).sum().item()
+    return round(right / (len(read) * len(told)), 4)

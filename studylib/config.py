@@ -88,7 +88,7 @@ class TigerSettings(Settings):
     validation_users: int = Field(2000, ge=1, le=10**9)  # a fixed sample; every user when there are fewer
     patience: int = Field(6, ge=1, le=10**6)  # validations without a better Recall@10
     beams: int = Field(20, ge=20, le=10_000)  # every table has Recall@20
-    search: Literal["tree", "free", "exact"] = "tree"
+    search: Literal["tree", "free", "exact"] = "tree"  # exact: a beam an item, for small catalogues or few users
     architecture: Literal["encoder-decoder", "decoder-only"] = later("encoder-decoder")
     # Every item a target; a user's last one only; every item of the sequence and of the sequence backwards.
     augmentation: Literal["every", "none", "both-ways"] = later("every")

@@ -52,6 +52,15 @@ def by_reader(groups: Groups, first: str, others: Sequence[str], pages: Sequence
     }
 
 
+def readers_and_others(groups: Groups) -> Pairs:
+    """Pairs for ``tables.contrasts``: each reader with each contrast and control."""
+    kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
+    readers, others = (
+        [name for name, kind in kinds.items() if kind in of] for of in (("ocr",), ("contrast", "control"))
+    )
+    return {f"{one} against {other}": (groups[one], groups[other]) for one in readers for other in others}
+
+
 def of_paper(data: str, reader: str) -> dict[str, dict[str, float]]:
     """By pair of ``by_page``, 000's changes (Table 3), where it has this data set; its fused row is of the gate."""
     rows = {"alone": reader, "early fusion": fused_label(reader, "gate")}

@@ -44,6 +44,7 @@ KIND_NAMES = {
     "control": "control",
     "baseline": "baseline without content",
 }
+BESIDE = ("control", "contrast", "baseline")  # kinds that stand beside rows with content, and are not chosen among them
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Parameters(Fields):
         """One trial a seed, with the settings that ``choice`` changes; several features are joined by ``+``.
 
         A row that ``fewer_seeds`` or ``more_seeds`` names, by its features or its choices, has at most, or at least, so
-        many. Steps and rate of alignment among the generator's settings are for rows that are aligned.
+        many; where both do, at least. Steps and rate of alignment among the generator's settings are for aligned rows.
         """
         seeds, more = self._seeds(features, *choice.names), {}
         aligned, generator = ALIGNMENT[self.budget], self.generator | choice.generator
@@ -116,7 +116,7 @@ class Parameters(Fields):
     def as_mscgrec(self) -> "Parameters":
         """The same with ``late_as_mscgrec`` for late fusion, and MSCGRec's settings (``stacked_generator``) throughout.
 
-        All of these rows have as many seeds as ``fewer_seeds`` says of ``late_as_mscgrec``.
+        All of these rows have as many seeds as ``fewer_seeds`` or ``more_seeds`` says of it.
         """
         more = {
             "late": self.late_as_mscgrec,

@@ -8,7 +8,7 @@ import pandas as pd
 from studylib.analysis.significance import compare, holm, relative
 from studylib.config import planned_epochs
 from studylib.errors import StudyError
-from studylib.methods import Method, method
+from studylib.methods import BESIDE, Method, method
 from studylib.metrics import PickedRanks, Ranks, best_epoch, validated
 
 METRICS = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # the columns of 000's Table 2
@@ -301,7 +301,7 @@ def strongest(groups: dict[str, Sequence[dict]], own: Sequence[str]) -> list[str
     whose values on validation are not comparable with theirs; one where all are of one sort.
     """
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
-    others = [name for name, kind in kinds.items() if kind not in ("baseline", "control") and name not in own]
+    others = [name for name, kind in kinds.items() if kind not in BESIDE and name not in own]
     lengths = [training_of(groups[name]) for name in own]
     alike = [name for name in others if training_of(groups[name]) in lengths]
     unlike = [name for name in others if name not in alike]

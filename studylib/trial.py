@@ -83,8 +83,9 @@ def execute(trial: Trial, data: Dataset, work: Path, team: Team) -> Outcome | No
     epochs, borrowed = trained_for_another_search(trial, data, model, ids, work)
     if epochs is None:
         if settings.alignment and not earlier:  # it comes first, so a checkpoint that can be read stands behind it
-            learnt = {"loss": align(model, ids, settings, trial.seed), "aligned": translated(model, ids)}
+            losses = align(model, ids, settings, trial.seed)
             if team.first:
+                learnt = {"loss": losses, "aligned": translated(model, ids)}
                 write_bytes(work / ALIGNMENT, json.dumps(learnt).encode())
         epochs = training.train(
             model, torch.as_tensor(ids.codes, device=device), data.training, settings, trial.seed, validate,
@@ -146,9 +147,10 @@ def trained_on(work: Path, ids: SemanticIds) -> bool:
 
 
 def forget_other_codes(work: Path, ids: SemanticIds) -> bool:
-    """Remove weights and checkpoint that were trained on other codes, and note on which the next ones are."""
+    """Remove weights, checkpoint and what alignment learnt, if of other codes, and note on which the next ones are."""
     if trained_on(work, ids):
         return False
+    (work / ALIGNMENT).unlink(missing_ok=True)
     for name in WEIGHTS, CHECKPOINT:
         if (work / name).exists():
             print(f"{work / name}: of other Semantic IDs than are made here now; training again", flush=True)

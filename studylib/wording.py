@@ -8,6 +8,7 @@ from scipy import stats
 
 from studylib.analysis.significance import Comparison, compare
 from studylib.drawn import TRAINED
+from studylib.methods import BESIDE
 from studylib.metrics import best_epoch
 from studylib.tables import METRIC, METRICS, best_by_validation, epochs_planned, paired, per_user, validation_users
 
@@ -124,7 +125,7 @@ def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str
 
     These are not chosen: they stand there to say what a row is worth that has less than content, or no reading of it.
     """
-    content = table[~table["kind"].isin(["baseline", "control", "contrast"])]
+    content = table[~table["kind"].isin(BESIDE)]
     baselines = table[table["kind"] == "baseline"]
     if content.empty or baselines.empty:
         return []

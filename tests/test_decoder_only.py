@@ -64,11 +64,17 @@ def test_same_logits_as_transformers_llama():
     torch.testing.assert_close(ours.head(hidden), expected, rtol=1e-4, atol=1e-4)
 
 
+def tiger(users: int = 0) -> Tiger:
+    torch.manual_seed(0)
+    return Tiger(IDS.sizes, SIZE, causal=True, dropout=0.0, cross_positions="items", user_tokens=users).eval()
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("make", [generator, tiger])
 @pytest.mark.parametrize("users", [0, 4])
-def test_search_reads_and_writes_what_training_predicts(users):
+def test_search_reads_and_writes_what_training_predicts(make, users):
     """The three ways to a hidden state agree: the whole sequence at once, given targets, and one code at a time."""
-    model, codes = generator(users), torch.as_tensor(IDS.codes)
+    model, codes = make(users), torch.as_tensor(IDS.codes)
     items, lengths = histories()
     tokens = torch.arange(len(items)) % users if users else None
     targets = codes[torch.arange(2 * len(items)).view(len(items), 2)]

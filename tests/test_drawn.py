@@ -54,6 +54,14 @@ def test_contrasts_and_controls_are_no_trained_readers():
     assert table["p"].tolist()[0] > 0.05 > table["p"].tolist()[1]
 
 
+def test_each_reader_is_held_against_each_row_that_is_none():
+    rows = {"reader": "ppocr-v6", "detector": "craft", "text": "minilm", "other": "easyocr-crnn", "noise": "random"}
+    groups = {name: [record(of, 0, [0, 1])] for name, of in rows.items()}
+    pairs = drawn.readers_and_others(groups)
+    assert [*pairs] == [f"{one} against {other}" for one in ("reader", "other") for other in ("detector", "noise")]
+    assert pairs["other against noise"] == (groups["other"], groups["noise"])
+
+
 def test_one_reader_or_one_seed_each_have_no_row():
     one = {METHODS[name].label: group(name, 2, 0.5) for name in ("ppocr-v6", "pixels")}
     assert drawn.between_encoders(one)["rows"].tolist() == [drawn.EVERY]

@@ -29,7 +29,7 @@ SMALLEST = {
     "readers": ["pixels", "random-crnn"], "modalities": ["minilm", "pixels", "collaborative"],
     "mscgrec": ["full", "masked"], "fused_shapes": ["2x32"], "freely": ["A"],
     "true_codes": ["index:index_text", "index:index_image"], "late_as_mscgrec": ["A"],
-    "stacked_generator": {"history": 9},
+    "stacked_generator": {"history": 9}, "ranked": ["planted"],
 }  # fmt: skip
 READS = {"06b_why_it_helps": "02_unimodal"}  # what must have run before
 
@@ -379,6 +379,8 @@ def test_rows_with_more_seeds():
     parameters = notebook.check(given | {"pages": ["1024", "1024:varied"], "fewer_seeds": {"1024": 1}}, "x")
     assert [len(trials) for trials in parameters.drawn()["raw pixels 64x64"].values()] == [1, 4]
     assert [len(trials) for trials in parameters.on_varied().values()] == [4]
+    both = notebook.check(given | {"pages": ["1024", "1024:varied"], "fewer_seeds": {"pixels": 1}}, "x")
+    assert [len(trials) for trials in both.drawn()["raw pixels 64x64"].values()] == [1, 4]
 
 
 def test_pages_are_for_what_reads_pages():

@@ -85,8 +85,10 @@ def test_one_seed_among_rows_of_several_is_hollow():
     rows = [row | {"strategy": "A", "seeds": np.array([0.1, 0.3])}, row | {"strategy": "C", "seeds": np.array([0.2])}]
     panels = plots.strategy_panels(pd.DataFrame(rows), ["text"], {}, "late").axes
 
-    def hollow(axis) -> int:  # the small points of single seeds stand beside the mean, which is in the middle
-        return sum(line.get_markerfacecolor() == "white" and list(line.get_xdata()) == [0] for line in axis.lines)
+    def hollow(axis) -> int:  # on top; the small points of single seeds stand beside the mean, which is in the middle
+        (on_top,) = {max(line.get_zorder() for line in axis.lines)}
+        white = [line for line in axis.lines if line.get_markerfacecolor() == "white" and list(line.get_xdata()) == [0]]
+        return sum(line.get_zorder() == on_top for line in white)
 
     assert [hollow(axis) for axis in panels] == [0, 1]
     assert "hollow: one, over users alone" in panels[0].get_ylabel()
@@ -125,6 +127,8 @@ def test_changes_stand_in_their_own_panel_and_line_and_wide_intervals_run_out_of
         )
         for metric in ("recall@10", "ndcg@10")
     ]
+    unshown = [{**rows[0], "metric": "recall@5", "low %": -80.0}]  # runs out of no frame, for it is in none
+    assert not plots.changes(pd.DataFrame(rows + unshown), "by page").legends[0].get_title().get_text()
     rows[0] |= {"difference %": -20.0, "low %": -80.0, "high %": 40.0, "paper %": 2.0}
     figure = plots.changes(pd.DataFrame(rows), "by page", band=4.0)
     first, second = figure.axes

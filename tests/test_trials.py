@@ -23,7 +23,16 @@ from studylib.keys import key_of
 from studylib.semantic_ids import SemanticIds
 from studylib.settings import checked
 from studylib.store import Store, work_folder
-from studylib.trial import CODES, baseline, forget_other_codes, record_of, trained, trained_on, validation_sample
+from studylib.trial import (
+    ALIGNMENT,
+    CODES,
+    baseline,
+    forget_other_codes,
+    record_of,
+    trained,
+    trained_on,
+    validation_sample,
+)
 from studylib.trials import run
 from tests.conftest import toy
 
@@ -225,7 +234,9 @@ def test_weights_belong_to_the_codes_that_they_were_trained_on(folders, capsys):
     trained(spec, data, work)
     other = SemanticIds(ids.codes[::-1], ids.sizes)
     assert not trained_on(work, other)
+    (work / ALIGNMENT).write_text("{}")
     assert forget_other_codes(work, other)
+    assert not (work / ALIGNMENT).exists()
     assert "of other Semantic IDs than are made here now" in capsys.readouterr().out
     assert not (work / "model.safetensors").exists()
     with pytest.raises(checkpoints.Damaged, match="of other Semantic IDs"):

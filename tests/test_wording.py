@@ -31,6 +31,12 @@ def test_the_best_row_is_the_best_on_validation():
     assert best.startswith("The best row with content by validation, best (")
     assert control.startswith("A control has a larger mean, noise (")
     assert "it is above best, p 0.0" in control
+    looks = groups | {"looks": [record("craft", 0, rng.integers(0, 11, 300).tolist())]}
+    looks["looks"][0]["epochs"][0]["recall@10"] = 1.0
+    *_, best, _, contrast = wording.findings(tables.comparison(looks), looks)
+    assert best.startswith("The best row with content by validation, best (")
+    assert contrast.startswith("A contrast has a larger mean, looks (")
+    assert tables.strongest(looks, ["lucky"])[0] == "best"
     assert tables.strongest(groups, ["lucky"]) == ["best", "item-kNN"] == tables.strongest(groups, [])
     groups["best"][0]["trial"]["generator"]["validation_users"] = 299
     assert "validated on different users" in wording.findings(tables.comparison(groups), groups)[-1]

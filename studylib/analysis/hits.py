@@ -35,8 +35,8 @@ def identical_hits(
     A trial is never paired with itself, so a model against itself gives what two seeds of one model share: the value to
     hold another modality's against. Two models whose codes were fitted with one seed are not paired either, for a fused
     ID has then the very codes of its half, which two seeds of that half do not share; ``equal seeds`` is True where
-    there are no others. Any model hits the easy users, so chance is a low bar: a model of random IDs is the fairer
-    control.
+    there are no others. ``seeds`` are those of the model that has fewer. Any model hits the easy users, so chance is a
+    low bar: a model of random IDs is the fairer control.
 
     Raises:
         StudyError: other users, or no pair of different seeds, or a seed without a hit.
@@ -50,6 +50,7 @@ def identical_hits(
     row = dict(zip(PARTS, values, strict=True)) | {"low": float(low), "high": float(high)}
     row |= {f"{name} by chance": value for name, value in zip(PARTS, chance, strict=True)}
     row |= {"first rate": float(a.mean()), "second rate": float(b.mean()), "pairs": int(met.counted.sum())}
+    row["seeds"] = min(len(first), len(second))
     return row | {"equal seeds": met.equal_seeds}
 
 

@@ -93,8 +93,8 @@ def found_at(
 ) -> pd.DataFrame:
     """At which rank an item finds itself in the other space: the two ranks of ``measures``, as they are.
 
-    One row a pair and ``way`` ("relational", "aligned"): ``median`` rank, 1 the first, ``of`` so many candidates; the
-    share of items ``found first`` and ``within ten``; ``median shuffled``, of the second space's rows permuted.
+    One row a pair and ``way`` ("relational", "aligned"): ``median`` rank, 1 the first, ``of`` about so many; the share
+    of items ``found first`` and ``within ten``; ``median shuffled``, of the second space's rows permuted.
     """
     rng, rows = np.random.default_rng(seed), []
     for first, second in combinations(spaces, 2):

@@ -148,13 +148,17 @@ def ranked(names: Sequence[str], text: str, ocr: str, run: Callable[[list[Trial]
     Raises:
         StudyError: a data set whose table 2 has not both rows.
     """
-    found = []
-    for one, name in zip(cases(names, text, ocr)[0], names, strict=True):
+    found, left_out = cases(names, text, ocr)
+    if left_out:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise StudyError(f"ranked: {reasons}; take it out, or run 02_unimodal on it first")
+    of_rank = []
+    for one, name in zip(found, names, strict=True):
         behind = results.records_behind("table_2", name)
         records = (run([_every_item_scored(record) for record in behind[method(row).label]]) for row in (text, ocr))
         theirs, ours = (score(one.data, group, nearness) for group in records)
-        found.append(replace(one, text=theirs, ocr=ours))
-    return found
+        of_rank.append(replace(one, text=theirs, ocr=ours))
+    return of_rank
 
 
 def _every_item_scored(record: dict) -> Trial:
@@ -176,10 +180,10 @@ def nearness(ranks: Ranks) -> Users:
     [0.0, -1.0, -3.0]
 
     Raises:
-        StudyError: a target that was not found.
+        StudyError: a target that was not found, or is further down than a record can say (65,534 items ahead).
     """
-    if (ranks.first == MISSED).any():
-        raise StudyError("why: a target without a place; have every item scored (search: exact)")
+    if (ranks.first >= MISSED - 1).any():
+        raise StudyError("why: a target without a place; have every item scored (search: exact), of fewer than 65,535")
     return 0.0 - np.log2(ranks.first + (ranks.group + 1.0) / 2)
 
 

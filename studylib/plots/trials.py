@@ -18,6 +18,7 @@ from studylib.plots.common import LINES, legend_aside, line_style, spread_said
 from studylib.tables import METRIC
 from studylib.wording import names_with_seeds, printed
 
+CHANGED = ("recall@10", "ndcg@10")  # whose changes are drawn
 FARTHEST = 45  # %, to which the intervals of changes are drawn
 MARKERS = ("o", "s", "^", "D")  # of texts, which grey alone would not tell apart
 
@@ -124,10 +125,11 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
     low, high = axes[0, 0].get_xlim()
     left, right = max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST))
     axes[0, 0].set_xlim(left, right)
-    cut = table["low %"].min() < left or table["high %"].max() > right
+    shown = table[table["metric"].isin(CHANGED)]
+    beyond = shown["low %"].min() < left or shown["high %"].max() > right
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    beyond = "a line that reaches the frame goes on beyond it" if cut else None
-    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said), title=beyond)
+    told = "a line that reaches the frame goes on beyond it" if beyond else None
+    figure.legend(said.values(), said, loc="outside lower center", ncols=len(said), title=told)
     figure.suptitle(title)
     return figure
 
@@ -139,7 +141,7 @@ def _changes(table: pd.DataFrame, pairs: Sequence[str], axis: Axes) -> None:
     for place, pair in zip(places, pairs, strict=True):
         if pair not in set(table["pair"]):
             axis.text(0, place, "not trained", ha="center", va="center", fontsize=7, backgroundcolor="white")
-    for number, metric in enumerate(("recall@10", "ndcg@10")):
+    for number, metric in enumerate(CHANGED):
         rows = table[table["metric"] == metric].set_index("pair").reindex(pairs)
         middle, said = rows["difference %"], printed(metric)
         spread = [middle - rows["low %"], rows["high %"] - middle]
@@ -188,7 +190,7 @@ def by_strategy(
         )
         for place, value, seeds in zip(places, rows["value"], rows["seeds"], strict=True):
             if several and len(seeds) == 1:
-                axis.plot(place, value, linestyle="", markersize=6, markerfacecolor="white", **style)
+                axis.plot(place, value, linestyle="", markersize=6, markerfacecolor="white", zorder=3, **style)
             if len(seeds) > 1:
                 across = np.full(len(seeds), place + 0.2 / len(texts))
                 axis.plot(across, seeds, linestyle="", markersize=3, markerfacecolor="white", **style)
