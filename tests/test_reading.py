@@ -153,6 +153,20 @@ def test_small_pages_cost_less_and_are_misread():
     assert rates[0] != rates[1], "else a ratio of sums would be the same"
 
 
+@needs_reader
+def test_a_table_of_pages_says_what_they_cost_keep_and_how_many_are_drawn_smaller():
+    """Pixels give no transcript, so the letters are PP-OCR's; of twelve texts one is too long for the font."""
+    texts = [{"title": f"{number} mm bolt"} for number in range(11)] + [{"title": "ruler 150 mm " * 400}]
+    data = Dataset("long", ("ann",), (np.arange(12),), 12, tuple(texts))
+    pages = {"1024": Page(), "128": Page(resolution=128)}
+    table = reading.page_costs(data, pages, "pixels", {"128": "1024"}, lambda line: None).set_index("page")
+    assert table["shrunk"].tolist() == [1 / 12, 1 / 12]
+    assert table["against"].tolist() == ["1024", "1024"]
+    assert table.loc["1024", "agreement"] == 1
+    assert 0.5 < table.loc["128", "agreement"] <= 1  # pixels are reduced to 64 x 64 in any case
+    assert table.loc["1024", "error"] < table.loc["128", "error"]
+
+
 def test_seconds_are_of_drawing_a_page_and_of_encoding_it_past_that(monkeypatch):
     clock = iter([10.0, 10.5, 12.25])  # half a second to draw, then to draw again and to encode
     monkeypatch.setattr(reading.time, "process_time", lambda: next(clock))

@@ -18,7 +18,7 @@ from studylib.analysis.geometry import mutual_knn
 from studylib.analysis.significance import bootstrap_interval, per_group
 from studylib.data.dataset import Dataset
 from studylib.encoders import cache, transcript
-from studylib.encoders.embeddings import Say, identity, uncached
+from studylib.encoders.embeddings import Say, embed, identity, uncached
 from studylib.encoders.registry import encoder
 from studylib.errors import StudyError
 from studylib.render import Page, RenderedPage, render
@@ -144,6 +144,21 @@ def costs(
         means = found[["bytes", "render seconds", "encode seconds"]].mean().to_dict()
         rows.append({"page": label} | means | {"error": error.mean(), "error low": low, "error high": high})
     return pd.DataFrame(rows)
+
+
+def page_costs(
+    data: Dataset, pages: dict[str, Page], name: str, references: dict[str, str], progress: Say = print
+) -> pd.DataFrame:
+    """One row a page: ``costs``, ``agreement``, and ``shrunk``, the share of pages drawn in a smaller font to fit.
+
+    Letters misread are PP-OCRv6's, if the encoder ``name`` gives no transcript.
+    """
+    reader = name if name in transcript.READERS else "ppocr-v6"
+    table = costs(data, pages, name=name, reader=reader, progress=progress)
+    rows = {label: embed(data, name, page, progress) for label, page in pages.items()}
+    table["shrunk"] = [found.provenance["shrunk"] / data.n_items for found in rows.values()]
+    matrices = {label: found.matrix for label, found in rows.items()}
+    return table.merge(agreement(matrices, references, products=data.products), on="page")
 
 
 def agreement(

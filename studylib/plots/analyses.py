@@ -36,7 +36,7 @@ def attribute_density(densities: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
-def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
+def what_a_page_loses(costs: pd.DataFrame, title: str) -> Figure:
     """Bars of what is misread and of which neighbours are other ones, a pair a page.
 
     Args:
@@ -44,6 +44,7 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
     """
     lost = {"lost": 1 - costs["agreement"], "lost low": 1 - costs["high"], "lost high": 1 - costs["low"]}
     costs, places = costs.assign(**lost), np.arange(len(costs))
+    figure, axis = plt.subplots(figsize=(max(6.6, 0.85 * len(costs)), 3.2))
     kinds = (("error", "letters misread", "#D55E00", "//"), ("lost", "neighbours that changed", "#0072B2", ""))
     for number, (column, said, colour, hatch) in enumerate(kinds):
         spread = [costs[column] - costs[f"{column} low"], costs[f"{column} high"] - costs[column]]
@@ -58,7 +59,8 @@ def what_a_page_loses(costs: pd.DataFrame, axis: Axes) -> Axes:
     axis.set(ylabel="share", ylim=(0, 1), xlabel=said)
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left")
-    return axis
+    axis.set_title(title)
+    return figure
 
 
 PLAINLY = {"tokens per word": "pieces a word is cut into,", "share cut off": "share of the text not read,"}
