@@ -56,8 +56,8 @@ def translated(model: Tiger, ids: SemanticIds) -> list[dict[str, float]]:
     """How well ``model`` translates now, over all items: a row for each direction, in the order of ``align``.
 
     ``right``: the share of the written modality's codes that are the likeliest after the right ones before them; marks,
-    levels of a single code, are not counted. ``without reading``: the same when another item's codes are read, drawn at
-    random: what the codes before tell by themselves.
+    levels of a single code, are not counted. ``without reading``: the same when the codes that are read are
+    dealt out at random: what the codes before tell by themselves.
     """
     codes = torch.as_tensor(ids.codes, device=model.offsets.device)
     others = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]

@@ -8,6 +8,7 @@ import pandas as pd
 from studylib import papers
 from studylib.ablations import fused_label
 from studylib.analysis.significance import between_groups
+from studylib.methods import NO_RIVALS
 from studylib.tables import METRIC, method_of, per_user
 
 Groups = dict[str, Sequence[dict]]
@@ -55,9 +56,8 @@ def by_reader(groups: Groups, first: str, others: Sequence[str], pages: Sequence
 def readers_and_others(groups: Groups) -> Pairs:
     """Pairs for ``tables.contrasts``: each reader with each contrast and control."""
     kinds = {name: method_of(group[0]).kind for name, group in groups.items()}
-    readers, others = (
-        [name for name, kind in kinds.items() if kind in of] for of in (("ocr",), ("contrast", "control"))
-    )
+    readers = [name for name, kind in kinds.items() if kind == "ocr"]
+    others = [name for name, kind in kinds.items() if kind in NO_RIVALS]
     return {f"{one} against {other}": (groups[one], groups[other]) for one in readers for other in others}
 
 

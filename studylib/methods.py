@@ -44,7 +44,8 @@ KIND_NAMES = {
     "control": "control",
     "baseline": "baseline without content",
 }
-BESIDE = ("control", "contrast", "baseline")  # kinds that stand beside rows with content, and are not chosen among them
+NO_RIVALS = ("control", "contrast")
+BESIDE = (*NO_RIVALS, "baseline")  # kinds that stand beside rows with content, and are not chosen among them
 
 
 @dataclass(frozen=True)

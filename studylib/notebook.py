@@ -95,6 +95,10 @@ class Parameters(Fields):
                 found[f"{method(features).label}, {choice.label}"] = self.content(features, choice)
         return found
 
+    def beside_halves(self, table: str) -> dict[str, list[Trial]]:
+        """Each half by itself, the rows of ``fused``, and those of ``controlled``."""
+        return self.alone() | self.fused(table) | self.controlled(table)
+
     def free(self) -> dict[str, list[Trial]]:
         """The first text's rows of late fusion that ``freely`` names, searched without the prefix tree."""
         more = {"texts": self.texts[:1], "late": self.freely, "generator": self.generator | {"search": "free"}}

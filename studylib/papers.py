@@ -80,7 +80,7 @@ FUSED = {
     "Instruments": {"gate": {"O+I": {"recall@10": 0.0983}}, "letter": {"O+I": {"recall@10": 0.0976}}},
 }
 
-_EARLY, _LATE = ("gate", "letter"), ("B", "C")
+_ROWS = {"early": ("gate", "letter"), "late": ("B", "C")}
 
 # Test Recall@10 to hold the best fused row against, by table and data set: 000's largest of those above; on
 # Instruments, where it prints none of late fusion, the goal that fusion of published IDs was set here.
@@ -90,7 +90,7 @@ FUSED_GOALS = {
         for data, rows in FUSED.items()
         if any(name in rows for name in names)
     }
-    for table, names in (("early", _EARLY), ("late", _LATE))
+    for table, names in _ROWS.items()
 }
 FUSED_GOALS["late"]["Instruments"] = {"every item": 0.115}
 
@@ -101,8 +101,7 @@ def fused_of_000(table: str, data: str) -> dict[str, dict[str, float]]:
     >>> fused_of_000("late", "Scientific")
     {'C (O+I)': {'recall@5': 0.0596, 'recall@10': 0.084, 'ndcg@5': 0.0437, 'ndcg@10': 0.0505}}
     """
-    names = {"early": _EARLY, "late": _LATE}[table]
-    rows = {name: of_texts for name, of_texts in FUSED.get(data, {}).items() if name in names}
+    rows = {name: of_texts for name, of_texts in FUSED.get(data, {}).items() if name in _ROWS[table]}
     return {f"{name} ({text})": found for name, of_texts in rows.items() for text, found in of_texts.items()}
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from studylib.analysis.significance import Comparison, compare
 from studylib.drawn import TRAINED
-from studylib.methods import BESIDE
+from studylib.methods import BESIDE, NO_RIVALS
 from studylib.metrics import best_epoch
 from studylib.tables import METRIC, METRICS, best_by_validation, epochs_planned, paired, per_user, validation_users
 
@@ -142,7 +142,7 @@ def best_row(table: pd.DataFrame, groups: dict[str, Sequence[dict]]) -> list[str
         f"({mean[strongest]:.4f}), which reads no content at all: {found.difference:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}], p {found.p:.4f}, uncorrected."
     ]
-    above = table[table["kind"].isin(["control", "contrast"]) & (table[METRIC] > mean[best])]
+    above = table[table["kind"].isin(NO_RIVALS) & (table[METRIC] > mean[best])]
     for name, kind in zip(above["method"], above["kind"], strict=True):
         found = compare(*paired(groups[name], groups[best], METRIC))
         lines.append(

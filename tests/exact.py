@@ -1,4 +1,6 @@
-"""Every item scored without any search: what tests hold search against. Each ID is read whole, as in training."""
+"""Every item scored without any search: what tests hold search against. Each ID is read
+in one piece by ``step``, which test_decoder_only.py holds against training.
+"""
 
 from collections.abc import Sequence
 

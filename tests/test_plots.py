@@ -86,7 +86,7 @@ def test_one_seed_among_rows_of_several_is_hollow():
     panels = plots.strategy_panels(pd.DataFrame(rows), ["text"], {}, "late").axes
 
     def hollow(axis) -> int:  # on top; the small points of single seeds stand beside the mean, which is in the middle
-        (on_top,) = {max(line.get_zorder() for line in axis.lines)}
+        on_top = max(line.get_zorder() for line in axis.lines)
         white = [line for line in axis.lines if line.get_markerfacecolor() == "white" and list(line.get_xdata()) == [0]]
         return sum(line.get_zorder() == on_top for line in white)
 

@@ -10,8 +10,10 @@ from scipy import stats
 from studylib import results
 from studylib.analysis import attributes, why
 from studylib.analysis.correlation import spearman
+from studylib.config import trial
 from studylib.data.dataset import Dataset
 from studylib.errors import StudyError
+from studylib.methods import method
 from studylib.metrics import Ranks
 
 ITEMS, USERS, SEEDS = 80, 600, 3
@@ -92,6 +94,41 @@ def test_nearness_needs_a_place_and_counts_halvings():
     assert why.nearness(shared).tolist() == [-2.0]
     with pytest.raises(StudyError, match="every item scored"):
         why.nearness(Ranks.of([0, None]))
+
+
+def test_ranked_cases_are_those_asked_for_with_places_for_scores(monkeypatch):
+    """Each trial behind the two rows is asked for again with every item scored, and nothing else of it changes."""
+    data, asked = shop(users=20), []
+    specs = {row: [trial(data="shop", features=row, seed=seed) for seed in (0, 1)] for row in ("minilm", "ppocr-v6")}
+    behind = {
+        method(row).label: [{"trial": spec.model_dump(mode="json")} for spec in group] for row, group in specs.items()
+    }
+    monkeypatch.setattr(results, "records_behind", lambda table, name: behind)
+
+    def run(wanted):
+        asked.extend(wanted)
+        place = 3 if wanted[0].features == "minilm" else 1
+        return [{"trial": {"seed": spec.seed}, "ranks": Ranks.of([place] * 20).pack()} for spec in wanted]
+
+    case = found(data, 0.0)
+    (one,) = why.ranked([case], ["shop"], "minilm", "ppocr-v6", run)
+    assert (one.gain == 1).all()  # from the fourth place to the second
+    assert one.properties is case.properties
+    assert [spec.generator.search for spec in asked] == ["exact"] * 4
+    plain = [
+        spec.model_copy(update={"generator": spec.generator.model_copy(update={"search": "tree"})}) for spec in asked
+    ]
+    assert plain == [*specs["minilm"], *specs["ppocr-v6"]]
+    with pytest.raises(StudyError, match="ranked: mart: not among the data sets here, shop"):
+        why.ranked([case], ["mart"], "minilm", "ppocr-v6", run)
+
+
+def test_sentences_of_relations_and_gains():
+    row = {"data": "shop", "property": "words", "of": "target", "rho": 0.1, "p holm": 0.01}
+    said = why.told_apart(pd.DataFrame([row, row | {"p holm": 0.5}]))
+    assert said == ["shop: words of the target: rho +0.100 (p 0.0100)", "of 2 relations 1 are told apart from none."]
+    gain = {"data": "shop", "gain": -0.01, "low": -0.02, "high": 0.0, "users": 5}
+    assert why.gains(pd.DataFrame([gain])) == ["shop: -0.0100 [-0.0200, +0.0000] over 5 users."]
 
 
 def test_spearman_against_scipy_with_ties():

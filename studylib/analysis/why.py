@@ -139,26 +139,27 @@ def case(data: Dataset, text: Sequence[dict], ocr: Sequence[dict], text_encoder:
     return Case(data, score(data, text), score(data, ocr), item_properties(data, *subwords_of(text_encoder)))
 
 
-def ranked(names: Sequence[str], text: str, ocr: str, run: Callable[[list[Trial]], Sequence[dict]]) -> list[Case]:
-    """Cases of these data sets whose scores are ``nearness``: of the trials of ``cases``, with every item scored.
+def ranked(
+    cases: Sequence[Case], names: Sequence[str], text: str, ocr: str, run: Callable[[list[Trial]], Sequence[dict]]
+) -> list[Case]:
+    """Those of the cases that ``names`` names with ``nearness`` for scores: of the same trials, with every item scored.
 
     Args:
         run: trials -> their records.
 
     Raises:
-        StudyError: a data set whose table 2 has not both rows.
+        StudyError: a name that is none of the cases.
     """
-    found, left_out = cases(names, text, ocr)
-    if left_out:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise StudyError(f"ranked: {reasons}; take it out, or run 02_unimodal on it first")
-    of_rank = []
-    for one, name in zip(found, names, strict=True):
-        behind = results.records_behind("table_2", name)
+    known = {one.data.name: one for one in cases}
+    if unknown := [name for name in names if name not in known]:
+        raise StudyError(f"ranked: {', '.join(unknown)}: not among the data sets here, {', '.join(known)}; take it out")
+    found = []
+    for name in names:
+        behind, one = results.records_behind("table_2", name), known[name]
         records = (run([_every_item_scored(record) for record in behind[method(row).label]]) for row in (text, ocr))
         theirs, ours = (score(one.data, group, nearness) for group in records)
-        of_rank.append(replace(one, text=theirs, ocr=ours))
-    return of_rank
+        found.append(replace(one, text=theirs, ocr=ours))
+    return found
 
 
 def _every_item_scored(record: dict) -> Trial:
@@ -359,6 +360,24 @@ def _middle(draws: Sequence[np.ndarray]) -> Float[np.ndarray, "related 2"]:
 def pooled(cases: Sequence[Case]) -> list[Case]:
     """Those of real data."""
     return [one for one in cases if not is_planted(one.data.name)]
+
+
+def told_apart(relations: pd.DataFrame) -> list[str]:
+    """A sentence for each of ``relations`` that is told apart from none, and how many are."""
+    kept = relations[relations["p holm"] < 0.05]
+    lines = [
+        f"{row['data']}: {row['property']} of the {row['of']}: rho {row['rho']:+.3f} (p {row['p holm']:.4f})"
+        for _, row in kept.iterrows()
+    ]
+    return [*lines, f"of {len(relations)} relations {len(kept)} are told apart from none."]
+
+
+def gains(table: pd.DataFrame) -> list[str]:
+    """The mean gain, a sentence a data set of ``by_data_set``."""
+    return [
+        f"{row['data']}: {row['gain']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] over {row['users']} users."
+        for _, row in table.iterrows()
+    ]
 
 
 def _some(cases: Sequence[Case]) -> None:

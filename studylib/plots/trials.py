@@ -121,11 +121,11 @@ def changes(table: pd.DataFrame, title: str, band: float = 0.0) -> Figure:
         _changes(table.assign(pair=cut[1])[cut[0] == row], pairs, axis)
         axis.axvspan(-band, band, color="#dddddd", zorder=0)
         axis.set_title("\n".join(wrap(row, 18)), fontsize="small")
-    least, most = table["difference %"].min() - 5, table["difference %"].max() + 5  # every point is in it
+    shown = table[table["metric"].isin(CHANGED)]
+    least, most = shown["difference %"].min() - 5, shown["difference %"].max() + 5  # every point is in it
     low, high = axes[0, 0].get_xlim()
     left, right = max(low, min(least, -FARTHEST)), min(high, max(most, FARTHEST))
     axes[0, 0].set_xlim(left, right)
-    shown = table[table["metric"].isin(CHANGED)]
     beyond = shown["low %"].min() < left or shown["high %"].max() > right
     said = {name: line for axis in axes[0] for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     told = "a line that reaches the frame goes on beyond it" if beyond else None
